@@ -1,0 +1,115 @@
+//! RFC 6455 frames, encoded once and shared by every receiver.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{close::CloseCode, limits::MAX_CLOSE_REASON};
+
+const FIN_TEXT: u8 = 0x81;
+const FIN_CLOSE: u8 = 0x88;
+const FIN_PING: u8 = 0x89;
+const FIN_PONG: u8 = 0x8a;
+
+/// A whole server-to-client frame, header included. Cloning is a reference count, so that ten thousand subscribers share one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireFrame(Bytes);
+
+impl WireFrame {
+    /// A text message.
+    pub fn text(text: &str) -> Self {
+        Self::frame(FIN_TEXT, &[text.as_bytes()])
+    }
+
+    /// A ping; at most 125 bytes of payload are taken.
+    pub fn ping(payload: &[u8]) -> Self {
+        Self::frame(FIN_PING, &[control(payload)])
+    }
+
+    /// The answer to a ping, with the payload of the ping.
+    pub fn pong(payload: &[u8]) -> Self {
+        Self::frame(FIN_PONG, &[control(payload)])
+    }
+
+    /// A close frame. The reason is cut at 123 bytes, between characters.
+    pub fn close(code: CloseCode, reason: &str) -> Self {
+        Self::frame(FIN_CLOSE, &[&code.as_u16().to_be_bytes(), cut(reason, MAX_CLOSE_REASON).as_bytes()])
+    }
+
+    /// The answer to a close frame that carried no code.
+    pub fn close_without_code() -> Self {
+        Self::frame(FIN_CLOSE, &[])
+    }
+
+    fn frame(head: u8, parts: &[&[u8]]) -> Self {
+        let len = parts.iter().map(|part| part.len()).sum::<usize>();
+        let mut out = BytesMut::with_capacity(len + 10);
+        out.put_u8(head);
+        match (u8::try_from(len), u16::try_from(len)) {
+            (Ok(short @ ..=125), _) => out.put_u8(short),
+            (_, Ok(medium)) => {
+                out.put_u8(126);
+                out.put_u16(medium);
+            }
+            _ => {
+                out.put_u8(127);
+                out.put_u64(len as u64);
+            }
+        }
+        parts.iter().for_each(|part| out.put_slice(part));
+        Self(out.freeze())
+    }
+
+    /// Bytes on the wire, header included.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Never: the smallest frame has two bytes. Here because `len` is.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The shared bytes.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+}
+
+fn control(payload: &[u8]) -> &[u8] {
+    &payload[..payload.len().min(125)]
+}
+
+/// The longest prefix of at most `max` bytes that ends between two characters.
+pub(crate) fn cut(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(frame: WireFrame) -> Vec<u8> {
+        frame.into_bytes().to_vec()
+    }
+
+    #[test]
+    fn the_three_lengths_of_rfc_6455() {
+        assert_eq!(bytes(WireFrame::text("hi")), b"\x81\x02hi");
+        assert_eq!(bytes(WireFrame::text(&"x".repeat(125)))[..2], [0x81, 125]);
+        assert_eq!(bytes(WireFrame::text(&"x".repeat(126)))[..4], [0x81, 126, 0, 126]);
+        assert_eq!(bytes(WireFrame::text(&"x".repeat(65_535)))[..4], [0x81, 126, 0xff, 0xff]);
+        assert_eq!(bytes(WireFrame::text(&"x".repeat(65_536)))[..10], [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_close_frame_carries_code_and_reason() {
+        assert_eq!(bytes(WireFrame::close(CloseCode::UNKNOWN_APP, "no")), b"\x88\x04\x0f\xa1no");
+        assert_eq!(bytes(WireFrame::close_without_code()), b"\x88\x00");
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_between_characters() {
+        let frame = bytes(WireFrame::close(CloseCode::NORMAL, &"é".repeat(100)));
+        assert_eq!(frame[1], 2 + 122);
+        assert!(std::str::from_utf8(&frame[4..]).is_ok());
+    }
+}
