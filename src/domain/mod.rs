@@ -1,0 +1,35 @@
+//! Channels, connections and users in memory, and what applications decide about them. Synchronous; knows time only as an
+//! argument, and no socket, runtime or database.
+//!
+//! Start with [`Hub`], the live state of one application, then [`Handler`], the public extension point. What waits for one
+//! connection is in [`Conn::outbox`]; the lock order is in `docs/locks.md`.
+
+mod app;
+mod cause;
+mod channel;
+mod compose;
+mod conn;
+mod handler;
+mod hub;
+mod origin;
+mod outbox;
+mod outcome;
+mod per_app;
+mod presence;
+mod registry;
+mod router;
+mod subscribers;
+mod users;
+
+pub use app::{App, AppLimits, HandshakeAuth};
+pub use cause::{CloseCause, Closing};
+pub use channel::{ChannelFull, ChannelInfo, Delivery, Join, Joined};
+pub use compose::{Both, Only};
+pub use conn::{Conn, ConnState, NewConn};
+pub use handler::{ClientEvent, ConnectionError, Handler, Handshake, NeverOpened, Stage, Subscribe};
+pub use hub::{Hub, OverQuota};
+pub use origin::OriginPolicy;
+pub use outbox::{End, Outbox, Pushed};
+pub use outcome::{Outcome, Push, Reject};
+pub use per_app::{PerApp, Session};
+pub use router::{MessageRouter, RouteFuture};

@@ -1,0 +1,296 @@
+//! What waits to be written to one connection: a queue bounded in bytes, and the one place where a connection's output ends.
+//!
+//! Fan-out pushes shared frames here, past the connection's actor. The response body drains it. When the bound is crossed the
+//! queue is dropped, a close frame takes its place, and whoever polls [`Outbox::poll_end`] learns of it.
+
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::CloseCause;
+use crate::protocol::{CloseCode, ServerFrame, WireFrame};
+
+/// At most this many bytes leave the queue per look, so that a peer that stops reading holds little beyond the bound.
+const MAX_BATCH_BYTES: usize = 32 * 1024;
+/// What one queued frame costs beyond its bytes; keeps ten thousand empty pongs from being free.
+const FRAME_OVERHEAD: usize = 32;
+
+/// The outgoing side of one connection. Shared by everybody who has something to say to it.
+#[derive(Debug)]
+pub struct Outbox {
+    queue: Mutex<Queue>,
+    max_bytes: usize,
+    drained: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+    phase: Phase,
+    end: Option<End>,
+    drain_waker: Option<Waker>,
+    end_waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// Takes frames.
+    #[default]
+    Open,
+    /// Takes none; what is queued is still written.
+    Ending,
+    /// Nothing will be written any more.
+    Ended,
+}
+
+/// Why and how a connection's output ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// For the log, the handler and the counters.
+    pub cause: CloseCause,
+    /// The code in the close frame, if there is one.
+    pub code: Option<CloseCode>,
+}
+
+/// What became of a pushed frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It will be written.
+    Queued,
+    /// It did not fit: the connection is ending as a slow consumer, as of now.
+    Overflowed,
+    /// The connection had ended before.
+    Ended,
+}
+
+impl Outbox {
+    /// An empty outbox that holds at most `max_bytes` of frames.
+    pub fn new(max_bytes: usize) -> Self {
+        Self { queue: Mutex::default(), max_bytes, drained: AtomicU64::new(0) }
+    }
+
+    /// Queues one frame.
+    pub fn push(&self, frame: WireFrame) -> Pushed {
+        let mut queue = self.queue.lock();
+        if queue.phase != Phase::Open {
+            return Pushed::Ended;
+        }
+        let cost = frame.len() + FRAME_OVERHEAD;
+        if queue.bytes + cost > self.max_bytes {
+            // The frames may be large and shared: they are dropped after the lock is.
+            let dropped = std::mem::take(&mut queue.frames);
+            queue.bytes = 0;
+            let end = End { cause: CloseCause::SlowConsumer, code: Some(CloseCode::OVER_CAPACITY) };
+            Self::end_with(queue, end, fatal(CloseCode::OVER_CAPACITY, "Over capacity: the connection does not keep up"));
+            drop(dropped);
+            return Pushed::Overflowed;
+        }
+        queue.bytes += cost;
+        queue.frames.push_back(frame.into_bytes());
+        let waker = queue.drain_waker.take();
+        drop(queue);
+        wake(waker);
+        Pushed::Queued
+    }
+
+    /// Ends the connection with an error the client is told: `pusher:error`, then a close frame with the same code
+    /// (protocol.md 1.4). What was queued before goes out first. The first end wins; `false` means it had ended already.
+    pub fn fail(&self, cause: CloseCause, code: CloseCode, message: &str) -> bool {
+        self.end(End { cause, code: Some(code) }, fatal(code, message))
+    }
+
+    /// Ends the connection with these last frames, after those that are queued. `false` means it had ended already.
+    pub fn end(&self, end: End, last: impl IntoIterator<Item = WireFrame>) -> bool {
+        let queue = self.queue.lock();
+        if queue.phase != Phase::Open {
+            return false;
+        }
+        Self::end_with(queue, end, last);
+        true
+    }
+
+    fn end_with(mut queue: parking_lot::MutexGuard<'_, Queue>, end: End, last: impl IntoIterator<Item = WireFrame>) {
+        queue.frames.extend(last.into_iter().map(WireFrame::into_bytes));
+        queue.phase = Phase::Ending;
+        queue.end = Some(end);
+        let wakers = (queue.drain_waker.take(), queue.end_waker.take());
+        drop(queue);
+        wake(wakers.0);
+        wake(wakers.1);
+    }
+
+    /// Nobody is there to write to any more: drops everything.
+    pub fn abandon(&self) {
+        let mut queue = self.queue.lock();
+        let dropped = std::mem::take(&mut queue.frames);
+        queue.bytes = 0;
+        queue.phase = Phase::Ended;
+        queue.end.get_or_insert(End { cause: CloseCause::Gone, code: None });
+        let wakers = (queue.drain_waker.take(), queue.end_waker.take());
+        drop(queue);
+        drop(dropped);
+        wake(wakers.0);
+        wake(wakers.1);
+    }
+
+    /// Moves waiting frames into `batch`, or waits for some. `Ready(false)`: everything was taken and nothing will follow.
+    pub fn poll_drain(&self, cx: &mut Context<'_>, batch: &mut VecDeque<Bytes>) -> Poll<bool> {
+        let mut queue = self.queue.lock();
+        let mut taken = 0;
+        while taken < MAX_BATCH_BYTES {
+            let Some(frame) = queue.frames.pop_front() else { break };
+            taken += frame.len();
+            queue.bytes = queue.bytes.saturating_sub(frame.len() + FRAME_OVERHEAD);
+            batch.push_back(frame);
+        }
+        if taken > 0 {
+            self.drained.fetch_add(taken as u64, Ordering::Relaxed);
+            return Poll::Ready(true);
+        }
+        // A queue that once held a burst gives its memory back.
+        if queue.frames.capacity() > 64 {
+            queue.frames = VecDeque::new();
+        }
+        if queue.phase == Phase::Open {
+            queue.drain_waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        queue.phase = Phase::Ended;
+        Poll::Ready(false)
+    }
+
+    /// Resolves when the output has ended, with the first reason given.
+    pub fn poll_end(&self, cx: &mut Context<'_>) -> Poll<End> {
+        let mut queue = self.queue.lock();
+        match &queue.end {
+            Some(end) => Poll::Ready(end.clone()),
+            None => {
+                queue.end_waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Whether frames are still taken.
+    pub fn is_open(&self) -> bool {
+        self.queue.lock().phase == Phase::Open
+    }
+
+    /// Bytes that were handed to the socket so far.
+    pub fn bytes_out(&self) -> u64 {
+        self.drained.load(Ordering::Relaxed)
+    }
+}
+
+/// The two frames of a fatal error (protocol.md 1.4).
+pub(crate) fn fatal(code: CloseCode, message: &str) -> [WireFrame; 2] {
+    [ServerFrame::Error { code, message, channel: None }.encode(), WireFrame::close(code, message)]
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn drain(outbox: &Outbox) -> (Vec<Bytes>, Option<bool>) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut all, mut batch) = (Vec::new(), VecDeque::new());
+        loop {
+            match outbox.poll_drain(&mut cx, &mut batch) {
+                Poll::Ready(true) => all.extend(batch.drain(..)),
+                Poll::Ready(false) => return (all, Some(false)),
+                Poll::Pending => return (all, None),
+            }
+        }
+    }
+
+    #[test]
+    fn frames_leave_in_the_order_they_came() {
+        let outbox = Outbox::new(1 << 20);
+        for text in ["one", "two", "three"] {
+            assert_eq!(outbox.push(WireFrame::text(text)), Pushed::Queued);
+        }
+        let (frames, end) = drain(&outbox);
+        assert_eq!(frames.iter().map(|f| &f[2..]).collect::<Vec<_>>(), [b"one".as_slice(), b"two", b"three"]);
+        assert_eq!(end, None);
+        assert_eq!(outbox.bytes_out(), 17);
+    }
+
+    #[test]
+    fn overflow_drops_the_queue_and_says_4100_once() {
+        let outbox = Outbox::new(1_000);
+        let big = WireFrame::text(&"x".repeat(400));
+        assert_eq!(outbox.push(big.clone()), Pushed::Queued);
+        assert_eq!(outbox.push(big.clone()), Pushed::Queued);
+        assert_eq!(outbox.push(big.clone()), Pushed::Overflowed);
+        assert_eq!(outbox.push(big), Pushed::Ended);
+        let mut cx = Context::from_waker(Waker::noop());
+        let expected = End { cause: CloseCause::SlowConsumer, code: Some(CloseCode::OVER_CAPACITY) };
+        assert_eq!(outbox.poll_end(&mut cx), Poll::Ready(expected));
+        let (frames, end) = drain(&outbox);
+        assert_eq!(frames.len(), 2, "one error frame and one close frame");
+        assert_eq!(frames[1][2..4], 4100_u16.to_be_bytes());
+        assert_eq!(end, Some(false));
+    }
+
+    #[test]
+    fn small_frames_are_bounded_too() {
+        let outbox = Outbox::new(10_000);
+        let queued = (0..10_000).take_while(|_| outbox.push(WireFrame::pong(b"")) == Pushed::Queued).count();
+        assert!(queued < 500, "{queued}");
+    }
+
+    #[test]
+    fn an_end_lets_queued_frames_go_first_and_the_first_end_wins() {
+        let outbox = Outbox::new(1_000);
+        outbox.push(WireFrame::text("hi"));
+        assert!(outbox.fail(CloseCause::Kicked, CloseCode::UNAUTHORIZED, "out"));
+        assert!(!outbox.fail(CloseCause::Idle, CloseCode::PONG_TIMEOUT, "late"));
+        let (frames, end) = drain(&outbox);
+        assert_eq!((frames.len(), end), (3, Some(false)));
+    }
+
+    #[test]
+    fn a_push_wakes_the_reader_once_per_drain() {
+        struct Count(std::sync::atomic::AtomicUsize);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let count = Arc::new(Count(0.into()));
+        let waker = Waker::from(Arc::clone(&count));
+        let mut cx = Context::from_waker(&waker);
+        let outbox = Outbox::new(1 << 20);
+        let mut batch = VecDeque::new();
+        assert!(outbox.poll_drain(&mut cx, &mut batch).is_pending());
+        for _ in 0..100 {
+            outbox.push(WireFrame::text("x"));
+        }
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn pushes_from_many_threads_all_arrive() {
+        let outbox = Outbox::new(1 << 20);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1_000).for_each(|_| assert_eq!(outbox.push(WireFrame::text("x")), Pushed::Queued)));
+            }
+        });
+        assert_eq!(drain(&outbox).0.len(), 4_000);
+    }
+}

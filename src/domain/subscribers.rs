@@ -1,0 +1,107 @@
+//! The subscribers of one channel: dense, because walking them is the hot path, with an index for taking one out.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Conn, outbox::Pushed};
+use crate::protocol::{SocketId, WireFrame};
+
+/// Up to this many are searched by walking; most channels never have more, and pay for no index.
+const INDEX_ABOVE: usize = 16;
+
+/// One connection on one channel.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    pub(super) conn: Conn,
+    /// The member it is there as, on a presence channel.
+    pub(super) user_id: Option<Arc<str>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Subscribers {
+    dense: Vec<Subscriber>,
+    index: Option<HashMap<SocketId, usize>>,
+}
+
+impl Subscribers {
+    pub(super) fn len(&self) -> usize {
+        self.dense.len()
+    }
+
+    fn position(&self, socket_id: SocketId) -> Option<usize> {
+        match &self.index {
+            Some(index) => index.get(&socket_id).copied(),
+            None => self.dense.iter().position(|subscriber| subscriber.conn.socket_id() == socket_id),
+        }
+    }
+
+    pub(super) fn contains(&self, socket_id: SocketId) -> bool {
+        self.position(socket_id).is_some()
+    }
+
+    /// Adds one that is not there yet.
+    pub(super) fn insert(&mut self, subscriber: Subscriber) {
+        let at = self.dense.len();
+        if let Some(index) = &mut self.index {
+            index.insert(subscriber.conn.socket_id(), at);
+        }
+        self.dense.push(subscriber);
+        if self.index.is_none() && self.dense.len() > INDEX_ABOVE {
+            self.index = Some(self.dense.iter().enumerate().map(|(at, s)| (s.conn.socket_id(), at)).collect());
+        }
+    }
+
+    /// Takes one out; the last one moves to its place.
+    pub(super) fn remove(&mut self, socket_id: SocketId) -> Option<Subscriber> {
+        let at = self.position(socket_id)?;
+        let gone = self.dense.swap_remove(at);
+        if let Some(index) = &mut self.index {
+            index.remove(&socket_id);
+            if let Some(moved) = self.dense.get(at) {
+                index.insert(moved.conn.socket_id(), at);
+            }
+        }
+        if self.dense.is_empty() {
+            *self = Self::default();
+        } else if self.dense.capacity() > 64 && self.dense.len() < self.dense.capacity() / 4 {
+            self.dense.shrink_to(self.dense.len() * 2);
+            if let Some(index) = &mut self.index {
+                index.shrink_to(self.dense.len() * 2);
+            }
+        }
+        Some(gone)
+    }
+
+    /// Pushes one shared frame to everybody but `except`; says how many took it.
+    pub(super) fn push_all(&self, frame: &WireFrame, except: Option<SocketId>) -> usize {
+        let receivers = self.dense.iter().filter(|subscriber| Some(subscriber.conn.socket_id()) != except);
+        receivers.filter(|subscriber| subscriber.conn.push(frame.clone()) == Pushed::Queued).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::conn::tests::conn, *};
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_set(steps in proptest::collection::vec((any::<bool>(), 0_u64..40), 0..200)) {
+            let conns: Vec<_> = (0..40).map(conn).collect();
+            let mut subscribers = Subscribers::default();
+            let mut model = std::collections::BTreeSet::new();
+            for (add, n) in steps {
+                let conn = &conns[n as usize];
+                if add && model.insert(n) {
+                    subscribers.insert(Subscriber { conn: conn.clone(), user_id: None });
+                } else if !add {
+                    prop_assert_eq!(subscribers.remove(conn.socket_id()).is_some(), model.remove(&n));
+                }
+                prop_assert_eq!(subscribers.len(), model.len());
+                for (n, conn) in conns.iter().enumerate() {
+                    prop_assert_eq!(subscribers.contains(conn.socket_id()), model.contains(&(n as u64)));
+                }
+            }
+        }
+    }
+}
