@@ -1,0 +1,240 @@
+//! The façade that joins applications, their live state and the node: what transports call, and what applications hold.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use super::{NewPublication, Publication, PublishError};
+use crate::{
+    domain::{App, ChannelInfo, ClientEvent, CloseCause, Conn, Delivery, Hub, OverQuota},
+    protocol::{ChannelName, CloseCode, SocketId},
+};
+
+/// The broker of one node. Cloning is a reference count; handlers and embedding programs keep one.
+#[derive(Clone, Debug)]
+pub struct Broker(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    by_id: HashMap<Arc<str>, Arc<Hub>>,
+    by_key: HashMap<Arc<str>, Arc<Hub>>,
+    /// Most connections of the whole node.
+    max_connections: AtomicUsize,
+    connections: AtomicUsize,
+    /// Upgraded sockets whose last frame is not written yet.
+    sockets: Arc<AtomicUsize>,
+    ready: AtomicBool,
+    draining: AtomicBool,
+}
+
+/// Why a connection is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    /// The node is leaving.
+    #[error("The server is shutting down")]
+    Draining,
+    /// The node has all the connections it may have.
+    #[error("Over capacity")]
+    OverCapacity,
+    /// The application has.
+    #[error(transparent)]
+    OverQuota(#[from] OverQuota),
+}
+
+/// The place of one connection in its application and its node. Dropping it gives the place back.
+#[derive(Debug)]
+pub struct Admission {
+    broker: Broker,
+    hub: Arc<Hub>,
+    socket_id: SocketId,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.hub.dismiss(self.socket_id);
+        self.broker.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts one upgraded socket for as long as it lives.
+#[derive(Debug)]
+pub struct SocketGuard(Arc<AtomicUsize>);
+
+impl Drop for SocketGuard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Broker {
+    /// A broker for these applications, with at most `max_connections` of them all; 0 is no limit. Of two with one id or one key the later wins; configurations are checked before.
+    pub fn new(apps: impl IntoIterator<Item = App>, max_connections: usize) -> Self {
+        let (mut by_id, mut by_key) = (HashMap::new(), HashMap::new());
+        for app in apps {
+            let hub = Arc::new(Hub::new(Arc::new(app)));
+            by_id.insert(Arc::clone(&hub.app().id), Arc::clone(&hub));
+            by_key.insert(Arc::clone(&hub.app().key), hub);
+        }
+        Self(Arc::new(Inner {
+            by_id,
+            by_key,
+            max_connections: AtomicUsize::new(if max_connections == 0 { usize::MAX } else { max_connections }),
+            connections: AtomicUsize::new(0),
+            sockets: Arc::default(),
+            ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+        }))
+    }
+
+    /// The live state of an application.
+    pub fn app(&self, app_id: &str) -> Option<&Arc<Hub>> {
+        self.0.by_id.get(app_id)
+    }
+
+    /// The same, by the public key.
+    pub fn app_by_key(&self, key: &str) -> Option<&Arc<Hub>> {
+        self.0.by_key.get(key)
+    }
+
+    /// Every application.
+    pub fn apps(&self) -> impl Iterator<Item = &Arc<Hub>> {
+        self.0.by_id.values()
+    }
+
+    /// Gives a connection its place, in its application and in the node.
+    ///
+    /// # Errors
+    /// [`NotAdmitted`] when there is none.
+    pub fn admit(&self, hub: &Arc<Hub>, conn: &Conn) -> Result<Admission, NotAdmitted> {
+        if self.is_draining() {
+            return Err(NotAdmitted::Draining);
+        }
+        let max = self.0.max_connections.load(Ordering::Relaxed);
+        let room = |count: usize| (count < max).then_some(count + 1);
+        self.0.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).map_err(|_| NotAdmitted::OverCapacity)?;
+        if let Err(over) = hub.admit(conn) {
+            self.0.connections.fetch_sub(1, Ordering::Relaxed);
+            return Err(over.into());
+        }
+        Ok(Admission { broker: self.clone(), hub: Arc::clone(hub), socket_id: conn.socket_id() })
+    }
+
+    /// Counts an upgraded socket until the guard is dropped.
+    pub fn socket(&self) -> SocketGuard {
+        self.0.sockets.fetch_add(1, Ordering::Relaxed);
+        SocketGuard(Arc::clone(&self.0.sockets))
+    }
+
+    /// Upgraded sockets that are not fully written yet, refused ones included.
+    pub fn socket_count(&self) -> usize {
+        self.0.sockets.load(Ordering::Relaxed)
+    }
+
+    /// Connections of all applications.
+    pub fn connection_count(&self) -> usize {
+        self.0.connections.load(Ordering::Relaxed)
+    }
+
+    /// Whether one more connection would be admitted.
+    pub fn has_room(&self) -> bool {
+        !self.is_draining() && self.connection_count() < self.0.max_connections.load(Ordering::Relaxed)
+    }
+
+    /// Lowers the limit of connections to what the process can carry.
+    pub(crate) fn limit_connections(&self, most: usize) {
+        self.0.max_connections.fetch_min(most, Ordering::Relaxed);
+    }
+
+    /// Every part has started.
+    pub(crate) fn set_ready(&self) {
+        self.0.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether every part has started and nothing is being stopped.
+    pub fn is_ready(&self) -> bool {
+        self.0.ready.load(Ordering::Relaxed) && !self.is_draining()
+    }
+
+    /// From here on no connection is admitted.
+    pub(crate) fn start_draining(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the node is leaving.
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed)
+    }
+
+    /// Publishes one event to some channels of an application. It means accepted, not read by anybody.
+    ///
+    /// # Errors
+    /// [`PublishError`]; nothing was delivered then.
+    pub fn publish(&self, app_id: &str, publication: NewPublication<'_>) -> Result<(), PublishError> {
+        let hub = self.app(app_id).ok_or(PublishError::UnknownApp)?;
+        let publication = publication.validate(hub.app())?;
+        self.deliver(hub, &publication);
+        Ok(())
+    }
+
+    /// Publishes to every connection that is signed in as a user.
+    ///
+    /// # Errors
+    /// As [`Broker::publish`].
+    pub fn send_to_user(&self, app_id: &str, user_id: &str, event: &str, data: &str) -> Result<(), PublishError> {
+        let channel = ChannelName::of_user(user_id).ok_or(PublishError::InvalidChannel)?;
+        let publication =
+            NewPublication { channels: vec![channel.as_str()], event: event.to_owned(), data: data.to_owned(), socket_id: None };
+        self.publish(app_id, publication)
+    }
+
+    /// Delivers a checked publication: each channel once, in the order they were named.
+    pub(crate) fn deliver(&self, hub: &Hub, publication: &Publication) {
+        let now = Instant::now();
+        for channel in publication.channels() {
+            let keep_for = channel.kind().cache.then_some(hub.app().limits.cache_ttl);
+            let delivery =
+                Delivery { event: publication.event(), data: publication.data(), user_id: None, except: publication.except(), keep_for };
+            hub.deliver(channel, &delivery, now);
+        }
+    }
+
+    /// Relays a client event to the other subscribers of its channel. It is never kept (protocol.md 3).
+    pub(crate) fn relay(&self, hub: &Hub, sender: SocketId, event: &ClientEvent) {
+        let delivery =
+            Delivery { event: &event.event, data: &event.data, user_id: event.user_id.as_deref(), except: Some(sender), keep_for: None };
+        hub.deliver(&event.channel, &delivery, Instant::now());
+    }
+
+    /// Ends every connection signed in as a user (protocol.md 4.4); says how many.
+    pub fn terminate_user(&self, app_id: &str, user_id: &str) -> usize {
+        let connections = self.app(app_id).map(|hub| hub.connections_of(user_id)).unwrap_or_default();
+        let kick = |conn: &&Conn| conn.fail(CloseCause::Kicked, CloseCode::UNAUTHORIZED, "You got disconnected by the app.");
+        connections.iter().filter(kick).count()
+    }
+
+    /// Ends one connection with a code and a reason. `false`: there is none, or it was ending already.
+    pub fn close_socket(&self, app_id: &str, socket_id: SocketId, code: CloseCode, reason: &str) -> bool {
+        let conn = self.app(app_id).and_then(|hub| hub.connection(socket_id));
+        conn.is_some_and(|conn| conn.fail(CloseCause::Kicked, code, reason))
+    }
+
+    /// Every occupied channel of an application whose name starts with `prefix`.
+    pub fn channels(&self, app_id: &str, prefix: &str) -> Vec<(ChannelName, ChannelInfo)> {
+        self.app(app_id).map(|hub| hub.occupied_channels(prefix, Instant::now())).unwrap_or_default()
+    }
+
+    /// The distinct users on a presence channel.
+    pub fn channel_users(&self, app_id: &str, channel: &ChannelName) -> Vec<Arc<str>> {
+        self.app(app_id).map(|hub| hub.channel_users(channel)).unwrap_or_default()
+    }
+
+    /// At most `limit` connections of an application in the order of their ids, from the first one behind `after`.
+    pub fn connections(&self, app_id: &str, after: Option<SocketId>, limit: usize) -> Vec<Conn> {
+        self.app(app_id).map(|hub| hub.connections(after, limit)).unwrap_or_default()
+    }
+}
