@@ -1,0 +1,50 @@
+//! The response body of an upgraded request: drains the connection's outbox into the socket.
+//!
+//! Each look hands one shared frame to the dispatcher, which copies it into its write buffer; all frames that wait leave in one
+//! write. This file and `upgrade.rs` are the only ones that know that the socket is an HTTP response.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use bytes::Bytes;
+
+use crate::{cluster::SocketGuard, domain::Conn};
+
+pub(super) struct OutboxBody {
+    conn: Conn,
+    batch: VecDeque<Bytes>,
+    /// The body that actix-ws made. Nothing is ever sent through it; dropping it tells the message stream that the peer is gone.
+    _peer_gone: BoxBody,
+    _socket: SocketGuard,
+}
+
+impl OutboxBody {
+    pub(super) fn new(conn: Conn, peer_gone: BoxBody, socket: SocketGuard) -> Self {
+        Self { conn, batch: VecDeque::new(), _peer_gone: peer_gone, _socket: socket }
+    }
+}
+
+impl MessageBody for OutboxBody {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        let this = &mut *self;
+        if this.batch.is_empty() && !ready!(this.conn.outbox().poll_drain(cx, &mut this.batch)) {
+            return Poll::Ready(None);
+        }
+        let frame = this.batch.pop_front();
+        if this.batch.is_empty() && this.batch.capacity() > 64 {
+            this.batch = VecDeque::new();
+        }
+        Poll::Ready(frame.map(Ok))
+    }
+}

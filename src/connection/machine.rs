@@ -1,0 +1,285 @@
+//! What the protocol makes of one client's frames: a state machine without socket, clock or async.
+//!
+//! A frame and the time go in, [`Action`]s come out. Whatever needs a handler or the broker is an action, too; the actor tells
+//! the machine afterwards what became of it ([`Machine::joined`], [`Machine::signed_in`]).
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use smallvec::{SmallVec, smallvec};
+
+use super::{
+    liveness::{Liveness, Pulse, RateLimit},
+    settings::ConnectionSettings,
+};
+use crate::{
+    domain::{App, ClientEvent, ConnectionError, Subscribe},
+    protocol::{
+        Access, ChannelData, ChannelName, ChannelNameError, ClientFrame, CloseCode, Member, MemberError, ServerFrame, Signed, SignedUser,
+        SocketId, SubscribeRequest, SubscriptionError, WireFrame,
+    },
+};
+
+/// Something to be done, in order.
+#[derive(Debug, PartialEq)]
+pub(super) enum Action {
+    /// Say this.
+    Send(WireFrame),
+    /// Say that this went wrong; the connection goes on.
+    Refuse { error: ConnectionError, channel: Option<String> },
+    /// A subscription was refused; the connection goes on.
+    RefuseSubscription { channel: String, error: SubscriptionError },
+    /// Ask the handler, then join.
+    Subscribe(Subscribe),
+    /// It is subscribed already: acknowledge again.
+    Reacknowledge(Subscribe),
+    /// Leave, then tell the handler.
+    Unsubscribe(ChannelName),
+    /// Ask the handler, then sign in. `cut`: the watchlist was longer than it may be.
+    SignIn { user: SignedUser, user_data: String, cut: bool },
+    /// Ask the handler, then relay.
+    Relay(ClientEvent),
+    /// Give the connection up.
+    Fail { idle: bool, code: CloseCode, message: &'static str },
+}
+
+pub(super) type Actions = SmallVec<[Action; 1]>;
+
+/// The protocol's view of one connection.
+#[derive(Debug)]
+pub(super) struct Machine {
+    app: Arc<App>,
+    settings: Arc<ConnectionSettings>,
+    /// As text, because that is how it is signed.
+    socket_id: String,
+    subscriptions: HashMap<ChannelName, Option<Arc<str>>>,
+    user: Option<SignedUser>,
+    liveness: Liveness,
+    rate: RateLimit,
+    /// By when it has to show some signature; `None` once it has, or need not.
+    authorize_by: Option<Instant>,
+}
+
+impl Machine {
+    pub(super) fn new(app: Arc<App>, settings: Arc<ConnectionSettings>, socket_id: SocketId, now: Instant) -> Self {
+        Self {
+            liveness: Liveness::new(settings.ping_interval, settings.pong_timeout, now),
+            rate: RateLimit::new(app.limits.client_events_per_second, now),
+            authorize_by: (app.authorization_timeout > Duration::ZERO).then(|| now + app.authorization_timeout),
+            subscriptions: HashMap::new(),
+            user: None,
+            socket_id: socket_id.to_string(),
+            app,
+            settings,
+        }
+    }
+
+    /// One text message.
+    pub(super) fn on_text(&mut self, text: &str, now: Instant) -> Actions {
+        self.liveness.seen(now);
+        if let Some((_, answer)) = self.settings.raw_heartbeats.iter().find(|(question, _)| question == text) {
+            return smallvec![Action::Send(WireFrame::text(answer))];
+        }
+        match ClientFrame::parse(text) {
+            Ok(ClientFrame::Ping) => smallvec![Action::Send(ServerFrame::Pong.encode())],
+            Ok(ClientFrame::Pong) => Actions::new(),
+            Ok(ClientFrame::Subscribe(request)) => {
+                let action = self.subscribe(&request);
+                smallvec![action.unwrap_or_else(|error| Action::RefuseSubscription { channel: request.channel.into_owned(), error })]
+            }
+            Ok(ClientFrame::Unsubscribe { channel }) => self.unsubscribe(&channel).into_iter().collect(),
+            Ok(ClientFrame::Signin { auth, user_data }) => smallvec![self.sign_in(&auth, user_data.into_owned())],
+            Ok(ClientFrame::Event { event, channel, data }) => smallvec![self.client_event(&event, &channel, &data, now)],
+            Err(error) => smallvec![refuse(CloseCode::GENERIC, error.to_string(), None)],
+        }
+    }
+
+    /// A ping control frame: the answer repeats its payload.
+    pub(super) fn on_ping(&mut self, payload: &[u8], now: Instant) -> Action {
+        self.liveness.seen(now);
+        Action::Send(WireFrame::pong(payload))
+    }
+
+    /// A pong control frame: the round trip, if it answers a ping of ours.
+    pub(super) fn on_pong(&mut self, now: Instant) -> Option<Duration> {
+        self.liveness.ponged(now)
+    }
+
+    /// The time that [`Machine::on_tick`] asked for has come. Gives what to do, and when to come again.
+    pub(super) fn on_tick(&mut self, now: Instant) -> (Option<Action>, Instant) {
+        if self.authorize_by.is_some_and(|deadline| now >= deadline) {
+            let message = "Connection not authorized within timeout";
+            return (Some(Action::Fail { idle: false, code: CloseCode::UNAUTHORIZED, message }), now);
+        }
+        let sooner = |next: Instant| self.authorize_by.map_or(next, |deadline| deadline.min(next));
+        match self.liveness.check(now) {
+            Pulse::Fine(next) => (None, sooner(next)),
+            Pulse::Ping(next) => (Some(Action::Send(WireFrame::ping(b""))), sooner(next)),
+            Pulse::Lost => {
+                (Some(Action::Fail { idle: true, code: CloseCode::PONG_TIMEOUT, message: "Pong reply not received in time" }), now)
+            }
+        }
+    }
+
+    /// The broker has joined this subscription.
+    pub(super) fn joined(&mut self, subscribe: &Subscribe) {
+        if subscribe.channel.kind().needs_signature() {
+            self.authorize_by = None;
+        }
+        let user_id = subscribe.member.as_ref().map(|member| Arc::clone(&member.user_id));
+        self.subscriptions.insert(subscribe.channel.clone(), user_id);
+    }
+
+    /// The broker has signed this user in; gives the one it replaces.
+    pub(super) fn signed_in(&mut self, user: SignedUser) -> Option<SignedUser> {
+        self.authorize_by = None;
+        self.user.replace(user)
+    }
+
+    /// Who is signed in.
+    pub(super) fn user(&self) -> Option<&SignedUser> {
+        self.user.as_ref()
+    }
+
+    /// What the connection is subscribed to.
+    pub(super) fn channels(&self) -> impl Iterator<Item = &ChannelName> {
+        self.subscriptions.keys()
+    }
+
+    /// Steps 2 to 5 of protocol.md 2.3.
+    fn subscribe(&self, request: &SubscribeRequest<'_>) -> Result<Action, SubscriptionError> {
+        let limits = &self.app.limits;
+        let channel = ChannelName::parse(&request.channel, limits.max_channel_name).map_err(|error| {
+            let kind = if error == ChannelNameError::Illegal { "InvalidChannel" } else { "LimitReached" };
+            SubscriptionError::new(kind, CloseCode::UNAUTHORIZED.as_u16(), error.to_string())
+        })?;
+        let member = match channel.kind().access {
+            Access::Open => None,
+            Access::User => {
+                let own = self.user.as_ref().is_some_and(|user| channel.user_id() == Some(&user.id));
+                if own { None } else { return Err(SubscriptionError::unauthorized()) }
+            }
+            Access::Signed => {
+                let data = match &request.channel_data {
+                    ChannelData::Text(data) => Some(&**data),
+                    ChannelData::Absent => None,
+                    ChannelData::NotText => return Err(SubscriptionError::unauthorized()),
+                };
+                self.verify(&channel, data, request)?;
+                None
+            }
+            Access::Presence => Some(self.member(&channel, request)?),
+        };
+        let channel_data = match &request.channel_data {
+            ChannelData::Text(data) if channel.kind().needs_signature() => Some(data.clone().into_owned()),
+            _ => None,
+        };
+        let user_id = self.user.as_ref().map(|user| Arc::clone(&user.id));
+        let subscribe = Subscribe { channel, member, user_id, channel_data };
+        if self.subscriptions.contains_key(&subscribe.channel) {
+            return Ok(Action::Reacknowledge(subscribe));
+        }
+        if limits.max_subscriptions > 0 && self.subscriptions.len() >= limits.max_subscriptions {
+            return Err(limit_reached(CloseCode::OVER_CAPACITY, "Too many subscriptions on this connection."));
+        }
+        Ok(Action::Subscribe(subscribe))
+    }
+
+    fn verify(&self, channel: &ChannelName, channel_data: Option<&str>, request: &SubscribeRequest<'_>) -> Result<(), SubscriptionError> {
+        let signed = Signed::Channel { socket_id: &self.socket_id, channel: channel.as_str(), channel_data };
+        let auth = request.auth.as_deref().unwrap_or_default();
+        if signed.verify(auth, &self.app.key, &self.app.signing_key) { Ok(()) } else { Err(SubscriptionError::unauthorized()) }
+    }
+
+    /// The member of a presence subscription (protocol.md 2.4): what the application signed, or else the signed-in user.
+    fn member(&self, channel: &ChannelName, request: &SubscribeRequest<'_>) -> Result<Member, SubscriptionError> {
+        let invalid = |error: MemberError| SubscriptionError::new("AuthError", 401, error.to_string());
+        match (&request.channel_data, &self.user) {
+            (ChannelData::Text(data), _) => {
+                self.verify(channel, Some(data), request)?;
+                Member::parse(data, self.app.limits.member).map_err(|error| match error {
+                    MemberError::Invalid => invalid(error),
+                    MemberError::TooLarge { .. } => limit_reached(CloseCode::CLIENT_EVENT_REFUSED, error.to_string()),
+                })
+            }
+            (ChannelData::NotText, _) => Err(invalid(MemberError::Invalid)),
+            (ChannelData::Absent, Some(user)) => {
+                self.verify(channel, None, request)?;
+                Ok(Member::of_user(user))
+            }
+            (ChannelData::Absent, None) => Err(SubscriptionError::unauthorized()),
+        }
+    }
+
+    fn unsubscribe(&mut self, channel: &str) -> Option<Action> {
+        self.subscriptions.remove_entry(channel).map(|(channel, _)| Action::Unsubscribe(channel))
+    }
+
+    /// Protocol.md 4.1.
+    fn sign_in(&self, auth: &str, user_data: String) -> Action {
+        let refused = |message: &str| refuse(CloseCode::UNAUTHORIZED, message.to_owned(), None);
+        if !self.app.user_authentication {
+            return refused("The app does not have user authentication enabled.");
+        }
+        let signed = Signed::User { socket_id: &self.socket_id, user_data: &user_data };
+        if !signed.verify(auth, &self.app.key, &self.app.signing_key) {
+            return refused("The connection is unauthorized.");
+        }
+        let Ok(mut user) = SignedUser::parse(&user_data, self.app.limits.member) else { return refused("Invalid user_data.") };
+        if self.user.as_ref().is_some_and(|current| current.id != user.id) {
+            return refused("Connection is already signed in as another user.");
+        }
+        let mut cut = false;
+        match &mut user.watchlist {
+            Some(_) if !self.app.watchlist => user.watchlist = None,
+            Some(ids) => {
+                let mut known = std::collections::HashSet::new();
+                ids.retain(|id| known.insert(Arc::clone(id)));
+                cut = ids.len() > self.app.limits.max_watchlist;
+                ids.truncate(self.app.limits.max_watchlist);
+            }
+            None => {}
+        }
+        Action::SignIn { user, user_data, cut }
+    }
+
+    /// The seven checks of protocol.md 3; the first is the parser's.
+    fn client_event(&mut self, event: &str, channel: &str, data: &str, now: Instant) -> Action {
+        let limits = &self.app.limits;
+        let refused = |code, message: String| refuse(code, message, Some(channel.to_owned()));
+        if !self.app.client_events {
+            return refused(CloseCode::CLIENT_EVENT_REFUSED, "The app does not have client messaging enabled.".into());
+        }
+        let Some(name) = ChannelName::parse(channel, limits.max_channel_name).ok().filter(|name| name.kind().takes_client_events()) else {
+            return refused(CloseCode::UNAUTHORIZED, "Client events are not allowed on this channel.".into());
+        };
+        let Some(user_id) = self.subscriptions.get(&name) else {
+            let message = format!("Cannot broadcast client event (connection not subscribed to channel {channel})");
+            return refused(CloseCode::UNAUTHORIZED, message);
+        };
+        if event.chars().count() > limits.max_event_name {
+            let message = format!("Event name is too long. Maximum allowed size is {}.", limits.max_event_name);
+            return refused(CloseCode::CLIENT_EVENT_REFUSED, message);
+        }
+        if data.len() > limits.max_client_event_bytes {
+            let max = limits.max_client_event_bytes;
+            let size = if max % 1024 == 0 { format!("{} KB", max / 1024) } else { format!("{max} bytes") };
+            return refused(CloseCode::CLIENT_EVENT_REFUSED, format!("The event data should be less than {size}."));
+        }
+        if !self.rate.allow(now) {
+            return refused(CloseCode::CLIENT_EVENT_REFUSED, "The rate limit for sending client events exceeded the quota.".into());
+        }
+        Action::Relay(ClientEvent { channel: name, event: event.to_owned(), data: data.to_owned(), user_id: user_id.clone() })
+    }
+}
+
+fn refuse(code: CloseCode, message: String, channel: Option<String>) -> Action {
+    Action::Refuse { error: ConnectionError { code, message }, channel }
+}
+
+pub(super) fn limit_reached(code: CloseCode, error: impl Into<String>) -> SubscriptionError {
+    SubscriptionError::new("LimitReached", code.as_u16(), error)
+}

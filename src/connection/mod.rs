@@ -1,0 +1,44 @@
+//! One actor per WebSocket, and the way there. The only place that knows actix-ws and actix actors.
+//!
+//! Start with `upgrade.rs` (request → 101), then `machine.rs` (what the protocol makes of a frame, pure), `actor.rs` (carries
+//! it out), `guard.rs` (what may come in) and `body.rs` (what goes out).
+
+mod actor;
+mod admission;
+mod body;
+mod guard;
+mod liveness;
+mod machine;
+#[cfg(test)]
+mod machine_tests;
+mod scanner;
+mod settings;
+mod upgrade;
+
+use std::sync::Arc;
+
+use actix_web::web;
+
+pub(crate) use settings::ConnectionSettings;
+
+use crate::{cluster::Broker, domain::Handler, lifecycle::Closer};
+
+/// What the connections of one worker share.
+pub(crate) struct Transport<H: Handler> {
+    /// Applications and their live state.
+    pub(crate) broker: Broker,
+    /// The application's code.
+    pub(crate) handler: Arc<H>,
+    /// Who runs `on_close`.
+    pub(crate) closer: Closer<H::Conn>,
+    /// Limits and times.
+    pub(crate) settings: Arc<ConnectionSettings>,
+    /// The number of this worker.
+    pub(crate) worker: usize,
+}
+
+/// The WebSocket routes.
+pub(crate) fn configure<H: Handler>(routes: &mut web::ServiceConfig) {
+    routes.route("/app/{key}", web::get().to(upgrade::upgrade::<H>));
+    routes.route("/ctx/{token}/app/{key}", web::get().to(upgrade::upgrade::<H>));
+}

@@ -1,0 +1,231 @@
+//! From an HTTP request to a connection: admission, handshake hook, 101, actor.
+//!
+//! A refusal completes the upgrade, says `pusher:error` and closes with the same code (protocol.md 1.1): clients obey close
+//! codes and cannot read a refused upgrade.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
+
+use actix::{Actor, StreamHandler};
+use actix_web::{
+    FromRequest, HttpRequest, HttpResponse,
+    body::BodyStream,
+    dev,
+    http::{StatusCode, header},
+    web,
+};
+use actix_ws::AggregatedMessageStream;
+use bytes::Bytes;
+
+use super::{
+    Transport,
+    actor::{Birth, Connection},
+    admission::{Refusal, Request},
+    body::OutboxBody,
+    guard::{FrameGuard, Verdict},
+};
+use crate::{
+    cluster::Admission,
+    domain::{Conn, ConnState, Handler, Handshake, Hub, NeverOpened, NewConn, Stage},
+    lifecycle::guarded,
+    protocol::{Claims, CloseCode, ServerFrame, SocketId, WireFrame},
+};
+
+/// `GET /app/{key}` and `GET /ctx/{token}/app/{key}`.
+pub(super) async fn upgrade<H: Handler>(
+    request: HttpRequest,
+    payload: web::Payload,
+    transport: web::Data<Transport<H>>,
+) -> Result<HttpResponse, actix_web::Error> {
+    let mut knock = Knock::new(&request, &transport);
+    let (guard, verdict) = FrameGuard::new(payload.into_inner(), transport.settings.max_message_bytes);
+    let mut guarded_payload: dev::Payload = dev::Payload::Stream { payload: Box::pin(guard) };
+    let payload = web::Payload::from_request(&request, &mut guarded_payload).await?;
+    // The session is dropped: nothing is ever sent through it, and a kept one would keep the socket.
+    let (response, _, stream) = match actix_ws::handle(&request, payload) {
+        Ok(upgraded) => upgraded,
+        Err(error) => {
+            knock.turned_away(Stage::Request, &error.to_string());
+            return Ok(not_an_upgrade(&request, &error));
+        }
+    };
+    let asked = Request::read(&request);
+    match admit(&transport, &request, &asked, &mut knock).await {
+        Err(refusal) => Ok(refuse(response, &refusal, &transport)),
+        Ok(admitted) => {
+            let limit = transport.settings.max_message_bytes;
+            let stream = stream.max_frame_size(limit).aggregate_continuations().max_continuation_size(limit);
+            Ok(open(response, stream, verdict, admitted, &transport))
+        }
+    }
+}
+
+/// A connection that may open.
+struct Admitted<C> {
+    conn: Conn,
+    hub: Arc<Hub>,
+    admission: Admission,
+    context: C,
+}
+
+async fn admit<H: Handler>(
+    transport: &Transport<H>,
+    request: &HttpRequest,
+    asked: &Request,
+    knock: &mut Knock<'_, H>,
+) -> Result<Admitted<H::Conn>, Refusal> {
+    let entered = enter(transport, request, asked).inspect_err(|refusal| knock.turned_away(Stage::Admission, &refusal.message))?;
+    let (conn, hub, admission, claims) = entered;
+    conn.set_state(ConnState::Handshaking);
+    knock.reach(Stage::Handshake);
+    let headers = request.headers().iter().filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+    let handshake = Handshake {
+        conn: conn.clone(),
+        path: request.path().to_owned(),
+        path_token: asked.path_token.clone(),
+        query: asked.query.clone(),
+        headers: headers.collect(),
+        claims,
+    };
+    let answer = guarded(transport.settings.hook_timeout, transport.handler.on_handshake(&handshake)).await;
+    let refusal = match answer {
+        Ok(Ok(context)) => {
+            knock.opened();
+            return Ok(Admitted { conn, hub, admission, context });
+        }
+        Ok(Err(reject)) => Refusal::from(reject),
+        Err(failure) => {
+            let socket_id = conn.socket_id();
+            tracing::error!(app.id = %hub.app().id, socket.id = %socket_id, error = %failure, "The handshake of {socket_id} failed: {failure}");
+            Refusal::new(CloseCode::OVER_CAPACITY, "The server could not handle the request")
+        }
+    };
+    knock.turned_away(Stage::Handshake, &refusal.message);
+    Err(refusal)
+}
+
+type Entered = (Conn, Arc<Hub>, Admission, Option<Claims>);
+
+fn enter<H: Handler>(transport: &Transport<H>, request: &HttpRequest, asked: &Request) -> Result<Entered, Refusal> {
+    let hub = transport.broker.app_by_key(&asked.key).ok_or_else(|| Refusal::unknown_app(&asked.key))?;
+    let claims = asked.check(hub.app(), &transport.settings)?;
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits).map_err(|_| Refusal::new(CloseCode::OVER_CAPACITY, "The server has no randomness"))?;
+    let conn = Conn::new(NewConn {
+        socket_id: SocketId::from_random(u128::from_ne_bytes(bits)),
+        app: Arc::clone(hub.app()),
+        remote_ip: request.peer_addr().map(|peer| peer.ip()),
+        worker: transport.worker,
+        max_outbox_bytes: transport.settings.max_outbox_bytes,
+        now: Instant::now(),
+    });
+    let admission = transport.broker.admit(hub, &conn).map_err(|error| Refusal::not_admitted(error, hub.app()))?;
+    Ok((conn, Arc::clone(hub), admission, claims))
+}
+
+fn open<H: Handler>(
+    response: HttpResponse,
+    stream: AggregatedMessageStream,
+    verdict: Verdict,
+    admitted: Admitted<H::Conn>,
+    transport: &Transport<H>,
+) -> HttpResponse {
+    let Admitted { conn, hub, admission, context } = admitted;
+    let (body_conn, socket) = (conn.clone(), transport.broker.socket());
+    let birth = Birth {
+        conn,
+        hub,
+        broker: transport.broker.clone(),
+        settings: Arc::clone(&transport.settings),
+        handler: Arc::clone(&transport.handler),
+        closer: transport.closer.clone(),
+        verdict,
+        context,
+        admission,
+    };
+    Connection::create(|ctx| {
+        Connection::<H>::add_stream(stream, ctx);
+        Connection::new(birth)
+    });
+    response.map_body(|_, peer_gone| OutboxBody::new(body_conn, peer_gone, socket)).map_into_boxed_body()
+}
+
+/// 101, one error frame, one close frame with the same code.
+fn refuse<H: Handler>(response: HttpResponse, refusal: &Refusal, transport: &Transport<H>) -> HttpResponse {
+    let Refusal { code, message } = refusal;
+    tracing::debug!(code = code.as_u16(), "Refusing a connection: {message}");
+    let error = ServerFrame::Error { code: *code, message, channel: None }.encode();
+    let frames = [error, WireFrame::close(*code, message)].map(|frame| Ok::<Bytes, std::convert::Infallible>(frame.into_bytes()));
+    let socket = transport.broker.socket();
+    let frames = futures_util::stream::iter(frames.into_iter().inspect(move |_| {
+        let _counted_until_written = &socket;
+    }));
+    response.map_body(|_, _| BodyStream::new(frames)).map_into_boxed_body()
+}
+
+/// The answer to a request that is no upgrade, or a broken one. HTTP can say it: no WebSocket client asked.
+fn not_an_upgrade(request: &HttpRequest, error: &actix_web::Error) -> HttpResponse {
+    let status = if request.headers().contains_key(header::UPGRADE) {
+        error.as_response_error().status_code()
+    } else {
+        StatusCode::UPGRADE_REQUIRED
+    };
+    let mut response = HttpResponse::build(status);
+    if status == StatusCode::UPGRADE_REQUIRED {
+        response.insert_header((header::UPGRADE, "websocket"));
+    }
+    response.content_type("text/plain; charset=utf-8").body("This is a WebSocket endpoint: connect with a Pusher client")
+}
+
+/// A peer that has not become a connection yet. If it never does, the handler hears of it once, however that comes about.
+struct Knock<'a, H: Handler> {
+    transport: &'a Transport<H>,
+    peer: Option<NeverOpened>,
+}
+
+impl<'a, H: Handler> Knock<'a, H> {
+    fn new(request: &HttpRequest, transport: &'a Transport<H>) -> Self {
+        let peer = NeverOpened {
+            stage: Stage::Request,
+            remote_ip: request.peer_addr().map(|peer| peer.ip()),
+            path: request.path().to_owned(),
+            cause: "the peer left".to_owned(),
+        };
+        Self { transport, peer: Some(peer) }
+    }
+
+    fn reach(&mut self, stage: Stage) {
+        if let Some(peer) = &mut self.peer {
+            peer.stage = stage;
+        }
+    }
+
+    fn opened(&mut self) {
+        self.peer = None;
+    }
+
+    fn turned_away(&mut self, stage: Stage, cause: &str) {
+        if let Some(mut peer) = self.peer.take() {
+            peer.stage = stage;
+            cause.clone_into(&mut peer.cause);
+            self.tell(&peer);
+        }
+    }
+
+    fn tell(&self, peer: &NeverOpened) {
+        if catch_unwind(AssertUnwindSafe(|| self.transport.handler.on_disconnect(peer))).is_err() {
+            tracing::error!("on_disconnect panicked");
+        }
+    }
+}
+
+impl<H: Handler> Drop for Knock<'_, H> {
+    fn drop(&mut self) {
+        if let Some(peer) = self.peer.take() {
+            self.tell(&peer);
+        }
+    }
+}
