@@ -1,0 +1,104 @@
+//! Reading request bodies, or reading them away.
+//!
+//! Both stop at the limit. A length that is announced above it is refused before a byte is read; the server then closes the
+//! connection, but goes on reading for a while, so that the refusal reaches a client that is still sending.
+
+use actix_web::{
+    dev,
+    http::header::{CONTENT_LENGTH, HeaderMap},
+    web::{Bytes, BytesMut},
+};
+use futures_util::StreamExt;
+
+use super::error::ApiError;
+
+/// The whole body.
+///
+/// # Errors
+/// [`ApiError::BodyTooLarge`] above `limit` bytes, [`ApiError::BrokenBody`] when it breaks off.
+pub(super) async fn keep(payload: dev::Payload, headers: &HeaderMap, limit: usize) -> Result<Bytes, ApiError> {
+    // Nearly every body comes in one piece, which then is not copied. What is announced is not believed: memory grows with what arrives.
+    let (mut only, mut all) = (Bytes::new(), BytesMut::new());
+    receive(payload, headers, limit, |chunk| {
+        if all.is_empty() && only.is_empty() {
+            only = chunk;
+            return;
+        }
+        if all.is_empty() {
+            all.extend_from_slice(&std::mem::take(&mut only));
+        }
+        all.extend_from_slice(&chunk);
+    })
+    .await?;
+    Ok(if all.is_empty() { only } else { all.freeze() })
+}
+
+/// Reads a body that nobody wants, without keeping it; says how many bytes it had.
+///
+/// # Errors
+/// As [`keep`].
+pub(super) async fn discard(payload: dev::Payload, headers: &HeaderMap, limit: usize) -> Result<usize, ApiError> {
+    receive(payload, headers, limit, drop).await
+}
+
+async fn receive(mut payload: dev::Payload, headers: &HeaderMap, limit: usize, mut take: impl FnMut(Bytes)) -> Result<usize, ApiError> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| usize::try_from(length).is_ok_and(|length| length > limit)) {
+        return Err(ApiError::BodyTooLarge { max: limit });
+    }
+    let mut received = 0;
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| ApiError::BrokenBody)?;
+        received += chunk.len();
+        if received > limit {
+            return Err(ApiError::BodyTooLarge { max: limit });
+        }
+        take(chunk);
+    }
+    Ok(received)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{error::PayloadError, http::header::HeaderValue};
+    use futures_util::stream;
+
+    use super::*;
+
+    fn payload(chunks: &[&'static str]) -> dev::Payload {
+        let chunks: Vec<Result<Bytes, PayloadError>> = chunks.iter().map(|chunk| Ok(Bytes::from_static(chunk.as_bytes()))).collect();
+        dev::Payload::Stream { payload: Box::pin(stream::iter(chunks)) }
+    }
+
+    fn announcing(length: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static(length));
+        headers
+    }
+
+    #[actix_web::test]
+    async fn pieces_are_put_together_up_to_the_limit() {
+        let none = HeaderMap::new();
+        for (chunks, whole) in [(&[][..], ""), (&["abc"], "abc"), (&["", "ab", "", "c"], "abc"), (&["a", "b", "c"], "abc")] {
+            assert_eq!(keep(payload(chunks), &none, 3).await.unwrap(), whole);
+            assert_eq!(discard(payload(chunks), &none, 3).await.unwrap(), whole.len());
+        }
+        assert!(matches!(keep(payload(&["ab", "cd"]), &none, 3).await, Err(ApiError::BodyTooLarge { max: 3 })));
+        assert!(matches!(discard(payload(&["abcd"]), &none, 3).await, Err(ApiError::BodyTooLarge { max: 3 })));
+    }
+
+    #[actix_web::test]
+    async fn an_announced_length_is_enough_to_be_refused() {
+        for length in ["4", "18446744073709551615"] {
+            assert!(matches!(keep(dev::Payload::None, &announcing(length), 3).await, Err(ApiError::BodyTooLarge { max: 3 })), "{length}");
+        }
+        assert_eq!(keep(payload(&["abc"]), &announcing("3"), 3).await.unwrap(), "abc");
+    }
+
+    #[actix_web::test]
+    async fn a_body_that_breaks_off_is_an_error() {
+        let broken = stream::iter([Ok(Bytes::from_static(b"a")), Err(PayloadError::Incomplete(None))]);
+        let payload: dev::Payload = dev::Payload::Stream { payload: Box::pin(broken) };
+        assert!(matches!(keep(payload, &HeaderMap::new(), 3).await, Err(ApiError::BrokenBody)));
+    }
+}

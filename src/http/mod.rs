@@ -1,0 +1,90 @@
+//! The HTTP side of the broker: the API that application servers publish and ask through (protocol.md 6), and the questions of
+//! load balancers.
+//!
+//! It knows the [`Broker`](crate::cluster::Broker) and nothing of sockets or actors. Every route stands in [`configure`]; what a request has to prove
+//! before a handler sees it stands in [`signed`]; every refusal there is stands in [`error`]. Handlers are short: they read a
+//! [`signed::Signed`] request and answer with JSON or with an [`error::ApiError`].
+
+mod body;
+mod channels;
+mod claim;
+mod error;
+mod events;
+mod fields;
+mod health;
+mod info;
+mod query;
+mod signed;
+mod sockets;
+mod users;
+
+#[cfg(test)]
+mod tests;
+
+use actix_web::{
+    FromRequest, Handler, Resource, Responder, Route,
+    guard::{Any, Get, Head},
+    web,
+};
+
+pub(crate) use error::not_found;
+
+/// What the HTTP side is set to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HttpSettings {
+    /// Largest request body, in bytes. A larger one is answered with 413.
+    pub(crate) max_request_bytes: usize,
+    /// A path such as `/ws` that stands before ours on the wire and is not part of what clients sign; empty for none.
+    pub(crate) path_prefix: String,
+}
+
+/// Every route of the HTTP side. The most frequent one comes first: the router tries them in this order.
+///
+/// The server around it has to provide `web::Data<Broker>` and `web::Data<HttpSettings>`.
+pub(crate) fn configure(cfg: &mut web::ServiceConfig) {
+    cfg.service(post("/apps/{app_id}/events", events::publish))
+        .service(post("/apps/{app_id}/batch_events", events::publish_batch))
+        .service(get("/apps/{app_id}/channels", channels::list))
+        .service(get("/apps/{app_id}/channels/{channel}", channels::show))
+        .service(get("/apps/{app_id}/channels/{channel}/users", channels::users))
+        .service(post("/apps/{app_id}/users/{user_id}/terminate_connections", users::terminate))
+        // The server SDK of Python leaves the application out (6.10): it is found by its key.
+        .service(post("/users/{user_id}/terminate_connections", users::terminate))
+        .service(get("/apps/{app_id}/connections", sockets::count))
+        .service(get("/apps/{app_id}/sockets", sockets::list))
+        .service(get("/apps/{app_id}/sockets/{socket_id}", sockets::show))
+        .service(health("/", health::root))
+        .service(health("/up", health::up))
+        .service(health("/ready", health::ready))
+        .service(health("/accept-traffic", health::accept_traffic));
+}
+
+fn post<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args, Output: Responder + 'static>,
+    Args: FromRequest + 'static,
+{
+    only(path, web::post().to(handler), "POST")
+}
+
+fn get<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args, Output: Responder + 'static>,
+    Args: FromRequest + 'static,
+{
+    only(path, web::get().to(handler), "GET")
+}
+
+/// Load balancers ask with either method.
+fn health<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args, Output: Responder + 'static>,
+    Args: FromRequest + 'static,
+{
+    only(path, web::route().guard(Any(Get()).or(Head())).to(handler), "GET, HEAD")
+}
+
+/// One route, and 405 for every other method.
+fn only(path: &str, route: Route, allow: &'static str) -> Resource {
+    web::resource(path).route(route).default_service(web::to(move |request, payload| error::method_not_allowed(request, payload, allow)))
+}
