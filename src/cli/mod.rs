@@ -1,0 +1,102 @@
+//! The command line: `serve`, `config`, `publish` and `listen`.
+//!
+//! Reads arguments and configuration, hands over, and turns what happened into an exit code: 0 done, 1 refused or failed, 2 a
+//! usage or configuration error. It may not contain rules of the broker: `publish` and `listen` are clients over the wire.
+//! Start reading at [`main`].
+
+mod config;
+mod error;
+mod event;
+mod listen;
+mod publish;
+mod serve;
+mod session;
+mod target;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Loaded, Options, load};
+use error::CliError;
+
+/// A Pusher-compatible realtime broker. Without a command it serves.
+#[derive(Debug, Parser)]
+#[command(name = "holdline", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::ServeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the broker (the default)
+    Serve(serve::ServeArgs),
+    /// Check or print the effective configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Publish one event over the HTTP API
+    Publish(publish::PublishArgs),
+    /// Subscribe to channels and print one line per event
+    Listen(listen::ListenArgs),
+}
+
+/// `--config`, which every command takes.
+#[derive(Debug, Clone, Default, Args)]
+struct FileArgs {
+    /// The configuration file [default: $HOLDLINE_CONFIG, else ./holdline.toml if it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl FileArgs {
+    fn load(&self) -> Result<Loaded, CliError> {
+        Ok(load(Options { file: self.config.clone(), ..Options::from_process()? })?)
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing can be done for a closed terminal.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(error::USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let done = match cli.command {
+        None => return serve::run(cli.serve),
+        Some(Command::Serve(args)) => return serve::run(args),
+        Some(Command::Config(command)) => config::run(command),
+        Some(Command::Publish(args)) => publish::run(args),
+        Some(Command::Listen(args)) => listen::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serving_is_the_default_command() {
+        let cli = Cli::try_parse_from(["holdline", "--port", "0"]).unwrap();
+        assert!(cli.command.is_none() && cli.serve.port.as_deref() == Some("0"));
+        assert!(matches!(Cli::try_parse_from(["holdline", "serve", "--port", "0"]).unwrap().command, Some(Command::Serve(_))));
+        assert!(Cli::try_parse_from(["holdline", "--port", "0", "listen", "x"]).is_err());
+        assert!(Cli::try_parse_from(["holdline", "listen"]).is_err(), "a channel is required");
+    }
+}

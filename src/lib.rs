@@ -1,0 +1,70 @@
+//! Holdline: a Pusher-protocol-compatible realtime broker in which the life of a connection is business data.
+//!
+//! Point Laravel Echo or pusher-js at it, publish through its HTTP API, and write a [`Handler`] for what an application knows
+//! and decides about its connections.
+//!
+//! # The map
+//!
+//! | layer | what it is |
+//! |---|---|
+//! | [`protocol`] | the wire as values: names, frames, signatures |
+//! | [`domain`] | channels, connections and users in memory; the [`Handler`] trait |
+//! | `lifecycle` | the end of a connection, carried out where it cannot be lost |
+//! | [`cluster`] | the [`Broker`]: what transports call and applications hold |
+//! | `connection` | one actor per WebSocket |
+//! | `http` | the HTTP API |
+//! | [`config`] | what can be configured |
+//! | `server` | the parts put together: [`Server`] |
+//!
+//! The way of a client's frame: `connection::guard` → `connection::machine` → `connection::actor` → [`domain::Hub`] →
+//! [`domain::Outbox`] → `connection::body`. The way of a published event: `http::events` → [`Broker`] → [`domain::Hub`] → the
+//! same outboxes. `docs::architecture` has the reasons.
+
+#[doc(hidden)]
+pub mod cli;
+pub mod cluster;
+pub mod config;
+mod connection;
+pub mod domain;
+mod http;
+mod lifecycle;
+pub mod protocol;
+mod server;
+
+/// The long texts, readable as files in `src/docs/`.
+pub mod docs {
+    #[doc = include_str!("docs/architecture.md")]
+    pub mod architecture {}
+    #[doc = include_str!("docs/guarantees.md")]
+    pub mod guarantees {}
+    #[doc = include_str!("docs/locks.md")]
+    pub mod locks {}
+    #[doc = include_str!("docs/decisions/0001-the-outbox-ends-connections.md")]
+    pub mod decision_0001 {}
+}
+
+/// Compiles the Rust in README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+#[doc(inline)]
+pub use cluster::Broker;
+pub use config::Settings;
+#[doc(inline)]
+pub use domain::{Handler, MessageRouter, PerApp};
+pub use server::{Application, Server, ServerError, StopHandle};
+
+/// What an implementer types: `use holdline::prelude::*;`.
+pub mod prelude {
+    pub use crate::{
+        Application, Broker, Handler, MessageRouter, PerApp, Server, ServerError, Settings, StopHandle,
+        cluster::{NewPublication, PublishError},
+        config::AppSettings,
+        domain::{
+            ClientEvent, CloseCause, Closing, Conn, ConnState, ConnectionError, Handshake, NeverOpened, Outcome, Reject, RouteFuture,
+            Stage, Subscribe,
+        },
+        protocol::{ChannelName, ChannelPattern, CloseCode, Member, SignedUser, SocketId},
+    };
+}

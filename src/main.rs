@@ -1,0 +1,7 @@
+//! The `holdline` binary: everything it does is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    holdline::cli::main()
+}

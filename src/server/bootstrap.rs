@@ -1,0 +1,175 @@
+//! A running server. Every task that outlives a request is started here, and nowhere else.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use actix_web::{App, HttpServer, dev, rt, web};
+use tokio::sync::Notify;
+
+use super::{Server, ServerError, shutdown, socket, wiring};
+use crate::{
+    cluster::Broker,
+    config::DrainSettings,
+    connection::{self, Transport},
+    domain::Handler,
+    http,
+    lifecycle::{Closer, Owed},
+};
+
+/// actix-http gives a write buffer that a burst has grown back only in part: keep it small (design, section 5.2).
+const WRITE_BUFFER: usize = 16 * 1024;
+/// How long an idle HTTP client may keep its connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How often owed subscription counts are told and expired cache entries dropped.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A server that listens, until it is stopped.
+#[must_use = "an application serves only while it runs"]
+#[derive(Debug)]
+pub struct Application {
+    addrs: Vec<SocketAddr>,
+    serving: rt::task::JoinHandle<std::io::Result<()>>,
+    handle: dev::ServerHandle,
+    broker: Broker,
+    drain: DrainSettings,
+    owed: Arc<Owed>,
+    stop: Arc<Notify>,
+}
+
+/// Stops an [`Application`] from elsewhere in the program. Cloning is a reference count.
+#[derive(Clone, Debug)]
+pub struct StopHandle(Arc<Notify>);
+
+impl StopHandle {
+    /// Asks for a graceful stop, as SIGTERM does.
+    pub fn stop(&self) {
+        self.0.notify_one();
+    }
+}
+
+pub(super) fn build<H: Handler>(server: Server<H>) -> Result<Application, ServerError> {
+    server.settings.validate()?;
+    let Server { settings, broker, handler, wrap, routes } = server;
+    broker.limit_connections(socket::raise_open_files());
+    let handler = Arc::new(handler);
+    let closer = Closer::start(Arc::clone(&handler), settings.server.hook_timeout);
+    let owed = closer.owed();
+    rt::spawn(tick(broker.clone()));
+
+    let connection_settings = Arc::new(wiring::connection_settings(&settings));
+    let http_settings = web::Data::new(wiring::http_settings(&settings));
+    let path_prefix = settings.server.path_prefix.clone();
+    let (workers, state) = (Arc::new(AtomicUsize::new(0)), broker.clone());
+    let factory = move || {
+        let transport = Transport {
+            broker: state.clone(),
+            handler: Arc::clone(&handler),
+            closer: closer.clone(),
+            settings: Arc::clone(&connection_settings),
+            worker: workers.fetch_add(1, Ordering::Relaxed),
+        };
+        let own_routes = |scope: &mut web::ServiceConfig| {
+            if !path_prefix.is_empty() {
+                scope.service(web::scope(&path_prefix).configure(all_routes::<H>));
+            }
+            all_routes::<H>(scope);
+            routes.iter().for_each(|routes| routes(scope));
+        };
+        let app = App::new()
+            .app_data(web::Data::new(transport))
+            .app_data(web::Data::new(state.clone()))
+            .app_data(http_settings.clone())
+            .default_service(web::to(http::not_found));
+        match &wrap {
+            Some(wrap) => app.configure(|app| wrap(web::scope("").configure(own_routes).default_service(web::to(http::not_found)), app)),
+            None => app.configure(own_routes),
+        }
+    };
+    let (host, port, user_timeout) = (settings.server.host.clone(), settings.server.port, settings.server.tcp_user_timeout);
+    let mut listener = HttpServer::new(factory)
+        .disable_signals()
+        .backlog(settings.server.backlog)
+        // The limit is the broker's, which can say so; actix-web would just stop accepting, at 25,000 a worker.
+        .max_connections(usize::MAX >> 1)
+        .max_connection_rate(8_192)
+        .keep_alive(KEEP_ALIVE)
+        // A half-closed peer would keep its socket (actix-web #3748).
+        .h1_allow_half_closed(false)
+        .h1_write_buffer_size(WRITE_BUFFER)
+        .on_connect(move |connection, _| socket::on_connect(connection, user_timeout));
+    if settings.server.workers > 0 {
+        listener = listener.workers(settings.server.workers);
+    }
+    let listener = listener.bind((host.as_str(), port)).map_err(|source| ServerError::Bind { host, port, source })?;
+    let addrs = listener.addrs();
+    let running = listener.run();
+    let handle = running.handle();
+    let serving = rt::spawn(running);
+    for addr in &addrs {
+        tracing::info!(server.host = %addr.ip(), server.port = addr.port(), "Listening on {addr}");
+    }
+    broker.set_ready();
+    Ok(Application { addrs, serving, handle, broker, drain: settings.drain, owed, stop: Arc::default() })
+}
+
+fn all_routes<H: Handler>(routes: &mut web::ServiceConfig) {
+    connection::configure::<H>(routes);
+    http::configure(routes);
+}
+
+async fn tick(broker: Broker) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        broker.apps().for_each(|hub| hub.tick(Instant::now()));
+    }
+}
+
+impl Application {
+    /// Where it listens; more than one address when the host name has several.
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// The port it listens on; of use when the settings said 0.
+    pub fn port(&self) -> u16 {
+        self.addrs.first().map_or(0, SocketAddr::port)
+    }
+
+    /// The broker behind it.
+    pub fn broker(&self) -> Broker {
+        self.broker.clone()
+    }
+
+    /// Stops it from elsewhere.
+    pub fn stop_handle(&self) -> StopHandle {
+        StopHandle(Arc::clone(&self.stop))
+    }
+
+    /// Serves until SIGTERM, SIGINT or [`StopHandle::stop`], then drains: see `shutdown.rs`. A second signal ends it at once.
+    ///
+    /// # Errors
+    /// [`ServerError`] when signals cannot be heard, or the listener fails.
+    pub async fn run_until_stopped(mut self) -> Result<(), ServerError> {
+        let mut signals = shutdown::Signals::listen().map_err(ServerError::Signals)?;
+        tokio::select! {
+            ended = &mut self.serving => return ended.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(ServerError::Serve),
+            name = signals.next() => tracing::info!("Stopping: got {name}"),
+            () = self.stop.notified() => tracing::info!("Stopping: asked to"),
+        }
+        tokio::select! {
+            () = shutdown::drain(&self.broker, &self.drain, &self.owed) => {}
+            name = signals.next() => tracing::warn!("Stopping at once: got {name} again"),
+        }
+        self.handle.stop(false).await;
+        tracing::info!("Stopped");
+        Ok(())
+    }
+}

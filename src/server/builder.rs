@@ -1,0 +1,89 @@
+//! A server in the making: settings, handler, middleware, routes.
+
+use std::{fmt, sync::Arc};
+
+use actix_web::{Scope, dev::HttpServiceFactory, web::ServiceConfig};
+
+use super::{Application, ServerError, bootstrap, wiring};
+use crate::{cluster::Broker, config::Settings, domain::Handler};
+
+/// Adds the broker's routes to a scope of the embedding program.
+pub(super) type Wrap = Arc<dyn Fn(Scope, &mut ServiceConfig) + Send + Sync>;
+/// Adds routes of the embedding program.
+pub(super) type Routes = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
+
+/// A broker to be started inside another program.
+///
+/// ```no_run
+/// # async fn embed() -> Result<(), holdline::ServerError> {
+/// use holdline::{Server, Settings};
+///
+/// Server::new(Settings::default()).run().await
+/// # }
+/// ```
+#[must_use = "a server does nothing until it runs"]
+pub struct Server<H: Handler = ()> {
+    pub(super) settings: Settings,
+    pub(super) broker: Broker,
+    pub(super) handler: H,
+    pub(super) wrap: Option<Wrap>,
+    pub(super) routes: Vec<Routes>,
+}
+
+impl<H: Handler> fmt::Debug for Server<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// A server with these settings and no handler.
+    pub fn new(settings: Settings) -> Self {
+        let broker = Broker::new(settings.apps.iter().map(wiring::app), settings.server.max_connections);
+        Self { settings, broker, handler: (), wrap: None, routes: Vec::new() }
+    }
+}
+
+impl<H: Handler> Server<H> {
+    /// The application's code; replaces the one that was given before. Combine several with [`Handler::and`], or with
+    /// [`crate::PerApp`] for one per application.
+    pub fn handler<N: Handler>(self, handler: N) -> Server<N> {
+        let Self { settings, broker, handler: _, wrap, routes } = self;
+        Server { settings, broker, handler, wrap, routes }
+    }
+
+    /// The broker, for handlers and for the rest of the program: publish, look around, disconnect.
+    pub fn broker(&self) -> Broker {
+        self.broker.clone()
+    }
+
+    /// actix middleware around everything the broker serves, WebSocket upgrades included: `|scope| scope.wrap(MyMiddleware)`.
+    pub fn wrap<S: HttpServiceFactory + 'static>(mut self, wrap: impl Fn(Scope) -> S + Send + Sync + 'static) -> Self {
+        self.wrap = Some(Arc::new(move |scope, routes| {
+            routes.service(wrap(scope));
+        }));
+        self
+    }
+
+    /// More routes beside the broker's own, which win.
+    pub fn routes(mut self, routes: impl Fn(&mut ServiceConfig) + Send + Sync + 'static) -> Self {
+        self.routes.push(Arc::new(routes));
+        self
+    }
+
+    /// Binds the listener. Call it inside an actix system, whose main thread outlives every connection.
+    ///
+    /// # Errors
+    /// [`ServerError`] when the settings break a rule or the address cannot be listened on.
+    pub async fn build(self) -> Result<Application, ServerError> {
+        bootstrap::build(self)
+    }
+
+    /// [`Server::build`], then [`Application::run_until_stopped`].
+    ///
+    /// # Errors
+    /// As those two.
+    pub async fn run(self) -> Result<(), ServerError> {
+        self.build().await?.run_until_stopped().await
+    }
+}

@@ -1,0 +1,40 @@
+//! Why a server does not start, or stops before its time.
+
+use std::io;
+
+use crate::config::Violation;
+
+/// A start that failed, or a listener that gave up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// Settings made in code break a rule.
+    #[error("bad settings")]
+    Settings(#[from] Violation),
+    /// The log filter is no filter.
+    #[error("log.level: `{filter}` is no log filter")]
+    LogFilter {
+        /// What was configured.
+        filter: String,
+        /// Why.
+        #[source]
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {host} port {port}")]
+    Bind {
+        /// The address.
+        host: String,
+        /// The port.
+        port: u16,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Signals cannot be listened for.
+    #[error("cannot listen for signals")]
+    Signals(#[source] io::Error),
+    /// The listener ended with an error.
+    #[error("the server failed")]
+    Serve(#[source] io::Error),
+}
