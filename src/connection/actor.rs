@@ -189,11 +189,7 @@ impl<H: Handler> Connection<H> {
     fn join(&mut self, subscribe: &Subscribe, outcome: &Outcome) {
         let greeting = outcome_frames(outcome, Some(&subscribe.channel)).collect::<Vec<_>>();
         let join = Join { conn: &self.conn, member: subscribe.member.as_ref(), greeting: &greeting, now: Instant::now() };
-        if subscribe.channel.user_id().is_some() {
-            // Delivered by sign-in: the subscription is acknowledged, and nothing else (protocol.md 4.2).
-            self.send(ServerFrame::SubscriptionSucceeded { channel: subscribe.channel.as_str() }.encode());
-            self.push_outcome(outcome, Some(&subscribe.channel));
-        } else if let Err(full) = self.hub.join(&subscribe.channel, &join) {
+        if let Err(full) = self.hub.join(&subscribe.channel, &join) {
             let error = limit_reached(CloseCode::OVER_CAPACITY, full.to_string());
             return self.refuse_subscription(subscribe.channel.as_str(), &error);
         }
@@ -201,7 +197,7 @@ impl<H: Handler> Connection<H> {
     }
 
     fn unsubscribe(&mut self, channel: ChannelName, ctx: &mut Context<Self>) {
-        self.hub.leave(&channel, self.conn.socket_id(), Instant::now());
+        self.hub.leave(&channel, &self.conn, Instant::now());
         let handler = Arc::clone(&self.handler);
         self.call(
             ctx,
@@ -258,8 +254,7 @@ impl<H: Handler> Connection<H> {
         let end = self.end.take().unwrap_or(End { cause: CloseCause::Gone, code: None });
         self.conn.outbox().end(end.clone(), []);
         let now = Instant::now();
-        let channels: Vec<ChannelName> = self.machine.channels().cloned().collect();
-        self.hub.closed(&self.conn, &channels, self.machine.user(), end.cause, now);
+        let channels = self.hub.closed(&self.conn, self.machine.user(), end.cause, now);
         let closing = Closing {
             cause: end.cause,
             code: end.code,

@@ -144,11 +144,6 @@ impl Machine {
         self.user.as_ref()
     }
 
-    /// What the connection is subscribed to.
-    pub(super) fn channels(&self) -> impl Iterator<Item = &ChannelName> {
-        self.subscriptions.keys()
-    }
-
     /// Steps 2 to 5 of protocol.md 2.3.
     fn subscribe(&self, request: &SubscribeRequest<'_>) -> Result<Action, SubscriptionError> {
         let limits = &self.app.limits;
@@ -196,22 +191,23 @@ impl Machine {
 
     /// The member of a presence subscription (protocol.md 2.4): what the application signed, or else the signed-in user.
     fn member(&self, channel: &ChannelName, request: &SubscribeRequest<'_>) -> Result<Member, SubscriptionError> {
-        let invalid = |error: MemberError| SubscriptionError::new("AuthError", 401, error.to_string());
-        match (&request.channel_data, &self.user) {
+        let limits = self.app.limits.member;
+        let member = match (&request.channel_data, &self.user) {
             (ChannelData::Text(data), _) => {
                 self.verify(channel, Some(data), request)?;
-                Member::parse(data, self.app.limits.member).map_err(|error| match error {
-                    MemberError::Invalid => invalid(error),
-                    MemberError::TooLarge { .. } => limit_reached(CloseCode::CLIENT_EVENT_REFUSED, error.to_string()),
-                })
+                Member::parse(data, limits)
             }
-            (ChannelData::NotText, _) => Err(invalid(MemberError::Invalid)),
+            (ChannelData::NotText, _) => Err(MemberError::Invalid),
             (ChannelData::Absent, Some(user)) => {
                 self.verify(channel, None, request)?;
-                Ok(Member::of_user(user))
+                Member::of_user(user, limits)
             }
-            (ChannelData::Absent, None) => Err(SubscriptionError::unauthorized()),
-        }
+            (ChannelData::Absent, None) => return Err(SubscriptionError::unauthorized()),
+        };
+        member.map_err(|error| match error {
+            MemberError::Invalid => SubscriptionError::new("AuthError", 401, error.to_string()),
+            MemberError::TooLarge { .. } => limit_reached(CloseCode::CLIENT_EVENT_REFUSED, error.to_string()),
+        })
     }
 
     fn unsubscribe(&mut self, channel: &str) -> Option<Action> {
@@ -266,7 +262,7 @@ impl Machine {
         }
         if data.len() > limits.max_client_event_bytes {
             let max = limits.max_client_event_bytes;
-            let size = if max % 1024 == 0 { format!("{} KB", max / 1024) } else { format!("{max} bytes") };
+            let size = if max.is_multiple_of(1024) { format!("{} KB", max / 1024) } else { format!("{max} bytes") };
             return refused(CloseCode::CLIENT_EVENT_REFUSED, format!("The event data should be less than {size}."));
         }
         if !self.rate.allow(now) {

@@ -1,6 +1,7 @@
 //! The handle to one live connection.
 
 use std::{
+    collections::HashSet,
     fmt,
     net::IpAddr,
     sync::{
@@ -16,7 +17,7 @@ use super::{
     App, CloseCause,
     outbox::{End, Outbox, Pushed},
 };
-use crate::protocol::{CloseCode, ServerFrame, SocketId, WireFrame};
+use crate::protocol::{ChannelName, CloseCode, ServerFrame, SocketId, WireFrame};
 
 /// A connection, as everybody but its own actor sees it. Cloning is a reference count.
 ///
@@ -31,11 +32,17 @@ struct Inner {
     opened_at: Instant,
     state: AtomicU8,
     bytes_in: AtomicU64,
-    /// The signed-in user, if any; set once, by the sign-in.
-    user_id: Mutex<Option<Arc<str>>>,
+    standing: Mutex<Standing>,
     /// The HTTP worker that owns the socket: the place to deliver from, should large channels be split by worker.
     worker: usize,
     outbox: Outbox,
+}
+
+/// What a connection has become since it opened.
+#[derive(Default)]
+struct Standing {
+    user_id: Option<Arc<str>>,
+    channels: HashSet<ChannelName>,
 }
 
 /// Where a connection is in its life.
@@ -92,7 +99,7 @@ impl Conn {
             opened_at: new.now,
             state: AtomicU8::new(ConnState::Connecting as u8),
             bytes_in: AtomicU64::new(0),
-            user_id: Mutex::new(None),
+            standing: Mutex::default(),
             worker: new.worker,
             outbox: Outbox::new(new.max_outbox_bytes),
         }))
@@ -125,7 +132,14 @@ impl Conn {
 
     /// The user it has signed in as.
     pub fn user_id(&self) -> Option<Arc<str>> {
-        self.0.user_id.lock().clone()
+        self.0.standing.lock().user_id.clone()
+    }
+
+    /// The channels it is subscribed to, by name.
+    pub fn channels(&self) -> Vec<ChannelName> {
+        let mut channels: Vec<_> = self.0.standing.lock().channels.iter().cloned().collect();
+        channels.sort();
+        channels
     }
 
     /// Payload bytes received.
@@ -179,7 +193,15 @@ impl Conn {
     }
 
     pub(super) fn set_user_id(&self, id: Option<Arc<str>>) {
-        *self.0.user_id.lock() = id;
+        self.0.standing.lock().user_id = id;
+    }
+
+    pub(super) fn add_channel(&self, channel: &ChannelName) {
+        self.0.standing.lock().channels.insert(channel.clone());
+    }
+
+    pub(super) fn remove_channel(&self, channel: &ChannelName) {
+        self.0.standing.lock().channels.remove(channel);
     }
 }
 

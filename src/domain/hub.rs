@@ -18,7 +18,7 @@ use super::{
     registry::Registry,
     users::Users,
 };
-use crate::protocol::{ChannelName, SignedUser, SocketId};
+use crate::protocol::{ChannelName, ServerFrame, SignedUser, SocketId};
 
 /// Everything that is alive in one application.
 #[derive(Debug)]
@@ -80,16 +80,19 @@ impl Hub {
     }
 
     /// The connection is over, after it was [`Hub::opened`]: leaves its channels, signs out, gives its place back.
-    pub fn closed(&self, conn: &Conn, channels: &[ChannelName], user: Option<&SignedUser>, cause: CloseCause, now: Instant) {
+    /// Gives the channels it was on.
+    pub fn closed(&self, conn: &Conn, user: Option<&SignedUser>, cause: CloseCause, now: Instant) -> Vec<ChannelName> {
         conn.set_state(ConnState::Closing);
-        for channel in channels {
-            self.channels.leave(channel, conn.socket_id(), now);
+        let channels = conn.channels();
+        for channel in &channels {
+            self.leave(channel, conn, now);
         }
         if let Some(user) = user {
             self.users.sign_out(conn, user);
         }
         self.dismiss(conn.socket_id());
         self.counters.closed[cause as usize].fetch_add(1, Ordering::Relaxed);
+        channels
     }
 
     /// Connections opened since the start, and closed by cause.
@@ -114,17 +117,29 @@ impl Hub {
         self.connections.lock().range((start, Bound::Unbounded)).take(limit).map(|(_, conn)| conn.clone()).collect()
     }
 
-    /// Subscribes a connection; everything it and the others are told is queued when this returns.
+    /// Subscribes a connection; everything it and the others are told is queued when this returns. A `#server-to-user-` channel
+    /// is only acknowledged: what it carries comes by sign-in (protocol.md 4.2).
     ///
     /// # Errors
     /// [`ChannelFull`] when the presence channel has no room for one more user.
     pub fn join(&self, channel: &ChannelName, join: &Join<'_>) -> Result<Joined, ChannelFull> {
-        self.channels.join(channel, join)
+        let joined = if channel.user_id().is_some() {
+            join.conn.push(ServerFrame::SubscriptionSucceeded { channel: channel.as_str() }.encode());
+            for frame in join.greeting {
+                join.conn.push(frame.clone());
+            }
+            Joined::New
+        } else {
+            self.channels.join(channel, join)?
+        };
+        join.conn.add_channel(channel);
+        Ok(joined)
     }
 
     /// Ends a subscription; the others are told when this returns.
-    pub fn leave(&self, channel: &ChannelName, socket_id: SocketId, now: Instant) {
-        self.channels.leave(channel, socket_id, now);
+    pub fn leave(&self, channel: &ChannelName, conn: &Conn, now: Instant) {
+        conn.remove_channel(channel);
+        self.channels.leave(channel, conn.socket_id(), now);
     }
 
     /// Delivers an event to a channel, or to all connections of the user whose channel it is. Says how many took it.
@@ -214,9 +229,9 @@ mod tests {
         let seen = received(&watcher);
         assert_eq!(seen.len(), 2, "its own success and one member_added: {seen:?}");
         assert!(received(&tab2)[0].contains(r#"\"count\":2"#));
-        hub.leave(&name("presence-x"), tab1.socket_id(), Instant::now());
+        hub.leave(&name("presence-x"), &tab1, Instant::now());
         assert_eq!(received(&watcher), Vec::<String>::new());
-        hub.leave(&name("presence-x"), tab2.socket_id(), Instant::now());
+        hub.leave(&name("presence-x"), &tab2, Instant::now());
         assert!(received(&watcher)[0].contains("member_removed"));
     }
 
@@ -245,7 +260,7 @@ mod tests {
         let one = conn(1);
         join(&hub, "news", &one, None).unwrap();
         assert_eq!(join(&hub, "news", &one, None), Ok(Joined::Again));
-        hub.leave(&name("news"), one.socket_id(), Instant::now());
+        hub.leave(&name("news"), &one, Instant::now());
         assert_eq!(hub.channels_in_memory(), 0);
     }
 
@@ -258,7 +273,7 @@ mod tests {
         let late = conn(1);
         join(&hub, "cache-a", &late, None).unwrap();
         assert!(received(&late)[1].contains(r#""data":"1""#));
-        hub.leave(&name("cache-a"), late.socket_id(), now);
+        hub.leave(&name("cache-a"), &late, now);
         assert_eq!(hub.channel(&name("cache-a"), now).cached, Some(("1".into(), ttl)));
         hub.tick(now + ttl);
         assert_eq!(hub.channels_in_memory(), 0);
@@ -291,7 +306,7 @@ mod tests {
         hub.admit(&one).unwrap();
         assert_eq!(hub.admit(&two), Err(OverQuota));
         hub.opened(&one);
-        hub.closed(&one, &[], None, CloseCause::Gone, Instant::now());
+        hub.closed(&one, None, CloseCause::Gone, Instant::now());
         hub.admit(&two).unwrap();
         let (opened, closed) = hub.totals();
         assert_eq!((opened, closed.map(|(_, n)| n).sum::<u64>()), (1, 1));
@@ -331,7 +346,7 @@ mod tests {
                         let one = conn(t * 1_000 + round);
                         join(hub, "presence-x", &one, Some(&member(&t.to_string()))).unwrap();
                         assert!(hub.channel(&name("presence-x"), Instant::now()).subscription_count >= 1);
-                        hub.leave(&name("presence-x"), one.socket_id(), Instant::now());
+                        hub.leave(&name("presence-x"), &one, Instant::now());
                     }
                 });
             }

@@ -69,14 +69,13 @@ struct UserData<'a> {
 }
 
 impl MemberLimits {
-    fn check(self, id: &str, info: Option<&RawValue>) -> Result<Option<Arc<str>>, MemberError> {
-        if id.chars().count() > self.max_user_id {
-            return Err(MemberError::TooLarge { max: self.max_user_id });
-        }
-        match info.map(RawValue::get) {
-            Some(text) if text.len() > self.max_user_info_bytes => Err(MemberError::TooLarge { max: self.max_user_info_bytes }),
-            info => Ok(info.map(Arc::from)),
-        }
+    fn check_id(self, id: &str) -> Result<(), MemberError> {
+        if id.chars().count() > self.max_user_id { Err(MemberError::TooLarge { max: self.max_user_id }) } else { Ok(()) }
+    }
+
+    fn check_info(self, info: Option<&str>) -> Result<(), MemberError> {
+        let too_large = info.is_some_and(|info| info.len() > self.max_user_info_bytes);
+        if too_large { Err(MemberError::TooLarge { max: self.max_user_info_bytes }) } else { Ok(()) }
     }
 }
 
@@ -99,18 +98,25 @@ impl Member {
         if id.is_empty() {
             return Err(MemberError::Invalid);
         }
-        let user_info = limits.check(&id, data.user_info)?;
-        Ok(Self { user_id: Arc::from(id), user_info })
+        limits.check_id(&id)?;
+        let user_info = data.user_info.map(RawValue::get);
+        limits.check_info(user_info)?;
+        Ok(Self { user_id: Arc::from(id), user_info: user_info.map(Arc::from) })
     }
 
     /// The member that a signed-in connection is when it subscribes without `channel_data` (protocol.md 2.4).
-    pub fn of_user(user: &SignedUser) -> Self {
-        Self { user_id: Arc::clone(&user.id), user_info: user.user_info.clone() }
+    ///
+    /// # Errors
+    /// [`MemberError::TooLarge`] when the user's info is above the limit of a member's.
+    pub fn of_user(user: &SignedUser, limits: MemberLimits) -> Result<Self, MemberError> {
+        limits.check_info(user.user_info.as_deref())?;
+        Ok(Self { user_id: Arc::clone(&user.id), user_info: user.user_info.clone() })
     }
 }
 
 impl SignedUser {
-    /// Reads `user_data`. The watchlist is not cut here: the caller knows the limit and what to answer.
+    /// Reads `user_data`. The watchlist is not cut here: the caller knows the limit and what to answer. The size of `user_info` is
+    /// a limit of presence channels, checked when the user joins one.
     ///
     /// # Errors
     /// [`MemberError`] as for a member; an `id` that is not a text, or cannot stand in a channel name, is [`MemberError::Invalid`].
@@ -122,7 +128,8 @@ impl SignedUser {
         if data.id.is_empty() || !has_legal_characters(&data.id) {
             return Err(MemberError::Invalid);
         }
-        let user_info = limits.check(&data.id, data.user_info)?;
+        limits.check_id(&data.id)?;
+        let user_info = data.user_info.map(|info| Arc::from(info.get()));
         Ok(Self { id: data.id.into(), user_info, watchlist: data.watchlist.map(|ids| ids.into_iter().map(Arc::from).collect()) })
     }
 }
