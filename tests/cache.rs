@@ -1,0 +1,219 @@
+//! Cache channels: protocol.md 2.8.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::{Broker, OTHER, Ws, member, one_app, shared, unique, until};
+
+/// Subscribes in whatever way the kind needs, and reads the acknowledgement.
+fn enter(ws: &mut Ws, channel: &str) {
+    if channel.starts_with("presence-") {
+        let id = ws.socket_id.clone();
+        ws.join(channel, &member(&id, None));
+    } else {
+        ws.subscribe(channel);
+    }
+}
+
+#[test]
+fn on_every_cache_kind_a_subscriber_gets_a_miss_first_and_the_last_event_later() {
+    let broker = shared();
+    for prefix in ["cache-", "private-cache-", "presence-cache-", "private-encrypted-cache-"] {
+        let channel = unique(&format!("{prefix}stock"));
+        let mut early = broker.ws();
+        enter(&mut early, &channel);
+        let miss = early.event();
+        assert_eq!(miss.json, json!({ "event": "pusher:cache_miss", "channel": channel, "data": "{}" }));
+        broker.http().publish(&channel, "price", r#"{"v":1}"#);
+        broker.http().publish(&channel, "price", r#"{"v":2}"#);
+        early.expect_data("price", &channel, r#"{"v":1}"#);
+        early.expect_data("price", &channel, r#"{"v":2}"#);
+        let mut late = broker.ws();
+        enter(&mut late, &channel);
+        let replay = late.event();
+        assert_eq!(replay.json, json!({ "event": "price", "channel": channel, "data": r#"{"v":2}"# }), "like a live event");
+        late.quiet();
+    }
+}
+
+#[test]
+fn channels_of_other_kinds_remember_nothing() {
+    let broker = shared();
+    for stem in ["news", "private-stock", "presence-stock", "private-encrypted-stock", "cachet", "my-cache-x", "privatecache-x"] {
+        let channel = unique(stem);
+        broker.http().publish(&channel, "price", "1");
+        let mut ws = broker.ws();
+        enter(&mut ws, &channel);
+        ws.quiet();
+    }
+}
+
+#[test]
+fn an_event_is_remembered_without_any_subscriber_and_after_all_have_left() {
+    let broker = shared();
+    let channel = unique("cache-alone");
+    let mut http = broker.http();
+    http.publish(&channel, "price", "1");
+    for _ in 0..2 {
+        let mut ws = broker.ws();
+        enter(&mut ws, &channel);
+        ws.expect_data("price", &channel, "1");
+        drop(ws);
+        until("the channel is vacated", || http.subscribers(&channel) == 0);
+    }
+}
+
+#[test]
+fn an_excluded_socket_still_finds_the_event_in_the_cache() {
+    let broker = shared();
+    let channel = unique("cache-except");
+    let mut ws = broker.ws();
+    enter(&mut ws, &channel);
+    ws.expect("pusher:cache_miss");
+    let body = json!({ "name": "price", "channel": channel, "data": "1", "socket_id": ws.socket_id });
+    assert_eq!(broker.http().trigger(&body).json(), json!({}));
+    ws.quiet();
+    ws.unsubscribe(&channel);
+    enter(&mut ws, &channel);
+    ws.expect_data("price", &channel, "1");
+}
+
+#[test]
+fn a_repeated_subscribe_is_not_a_replay() {
+    let broker = shared();
+    let channel = unique("cache-again");
+    broker.http().publish(&channel, "price", "1");
+    let mut ws = broker.ws();
+    enter(&mut ws, &channel);
+    ws.expect_data("price", &channel, "1");
+    enter(&mut ws, &channel);
+    ws.quiet();
+}
+
+#[test]
+fn a_client_event_never_enters_the_cache() {
+    let broker = shared();
+    for prefix in ["private-cache-", "presence-cache-"] {
+        let channel = unique(&format!("{prefix}chat"));
+        let (mut sender, mut receiver) = (broker.ws(), broker.ws());
+        enter(&mut sender, &channel);
+        sender.expect("pusher:cache_miss");
+        enter(&mut receiver, &channel);
+        receiver.expect("pusher:cache_miss");
+        sender.send(&json!({ "event": "client-x", "channel": channel, "data": "live only" }));
+        assert_eq!(receiver.expect("client-x").data(), "live only");
+        let mut late = broker.ws();
+        enter(&mut late, &channel);
+        late.expect("pusher:cache_miss");
+    }
+}
+
+#[test]
+fn system_events_never_enter_the_cache() {
+    let broker = shared();
+    let channel = unique("presence-cache-system");
+    broker.http().publish(&channel, "price", "1");
+    let (mut one, mut two) = (broker.ws(), broker.ws());
+    for ws in [&mut one, &mut two] {
+        enter(ws, &channel);
+        ws.expect_data("price", &channel, "1");
+    }
+    one.expect("pusher_internal:member_added");
+    one.quiet();
+}
+
+#[test]
+fn empty_data_and_batches_are_remembered_too() {
+    let broker = shared();
+    let (one, two) = (unique("cache-batch"), unique("cache-batch"));
+    let batch = json!({ "batch": [
+        { "channel": one, "name": "e", "data": "first" },
+        { "channel": two, "name": "e", "data": "second" },
+        { "channel": one, "name": "e", "data": "" },
+    ] });
+    assert_eq!(broker.http().post("/batch_events", batch.to_string()).json(), json!({}));
+    let mut ws = broker.ws();
+    enter(&mut ws, &one);
+    ws.expect_data("e", &one, "");
+    enter(&mut ws, &two);
+    ws.expect_data("e", &two, "second");
+}
+
+#[test]
+fn a_refused_subscriber_gets_neither_the_event_nor_the_miss() {
+    let broker = shared();
+    let channel = unique("private-cache-secret");
+    broker.http().publish(&channel, "price", "1");
+    let mut ws = broker.ws();
+    ws.send_subscribe(&channel, None, None);
+    ws.subscription_error(&channel);
+    ws.quiet();
+}
+
+#[test]
+fn the_same_channel_of_another_app_has_a_cache_of_its_own() {
+    let other = format!("[[apps]]\nid = \"{}\"\nkey = \"{}\"\nsecret = \"{}\"\n", OTHER.id, OTHER.key, OTHER.secret);
+    let broker = Broker::with(one_app("") + &other);
+    broker.http().publish("cache-x", "price", "1");
+    let mut ws = Ws::open_at(broker.address(), "/app/other-key?protocol=7", &[]);
+    ws.send_subscribe("cache-x", None, None);
+    ws.acknowledged("cache-x");
+    ws.expect("pusher:cache_miss");
+}
+
+#[test]
+fn an_event_is_forgotten_after_the_ttl_which_every_publish_restarts() {
+    let broker = Broker::with(one_app("[apps.limits]\ncache_ttl = \"1500ms\""));
+    let (mut http, mut ws) = (broker.http(), broker.ws());
+    let cached = |ws: &mut Ws| {
+        enter(ws, "cache-short");
+        let name = ws.event().name().to_owned();
+        ws.unsubscribe("cache-short");
+        ws.quiet();
+        assert!(matches!(name.as_str(), "price" | "pusher:cache_miss"), "{name}");
+        name == "price"
+    };
+    http.publish("cache-short", "price", "1");
+    let first = Instant::now();
+    while first.elapsed() < Duration::from_millis(900) {
+        assert!(cached(&mut ws));
+    }
+    http.publish("cache-short", "price", "2");
+    let second = Instant::now();
+    while first.elapsed() < Duration::from_millis(1700) && second.elapsed() < Duration::from_millis(1300) {
+        assert!(cached(&mut ws), "the second publish restarted the time");
+    }
+    until("the event is forgotten", || !cached(&mut ws));
+    assert!(second.elapsed() >= Duration::from_millis(1450), "forgotten after {:?}", second.elapsed());
+}
+
+#[test]
+fn a_subscriber_during_publishing_sees_no_event_twice_and_none_out_of_order() {
+    let broker = shared();
+    let channel = unique("cache-race");
+    let mut http = broker.http();
+    http.publish(&channel, "n", "0");
+    std::thread::scope(|scope| {
+        let publisher = scope.spawn(|| {
+            let mut http = broker.http();
+            for at in 1..=400 {
+                http.publish(&channel, "n", &at.to_string());
+            }
+        });
+        for _ in 0..20 {
+            let mut ws = broker.ws();
+            enter(&mut ws, &channel);
+            let mut last = ws.expect("n").data().parse::<u32>().unwrap();
+            for _ in 0..5 {
+                if last == 400 {
+                    break;
+                }
+                let next = ws.expect("n").data().parse::<u32>().unwrap();
+                assert_eq!(next, last + 1, "replay and live events join without a seam");
+                last = next;
+            }
+        }
+        publisher.join().unwrap();
+    });
+}

@@ -1,0 +1,56 @@
+//! Holdline from the outside: the tests talk to the real binary over TCP and link none of its types; only the `handlers` family
+//! embeds the library, as an application would.
+//!
+//! `cargo test --test suite`; the binary is the one cargo built, or the one that `HOLDLINE_BIN` names.
+//! The law is the wire contract: a test that disagrees with it is wrong.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+mod architecture;
+
+mod cache;
+mod capacity;
+mod cli;
+mod client_events;
+mod close_codes;
+mod config;
+mod config_sources;
+mod framing;
+mod garbage;
+mod handlers;
+mod handlers_broker;
+mod handlers_causes;
+mod handlers_compose;
+mod handlers_embed;
+mod handlers_failures;
+mod handlers_never;
+mod handlers_order;
+mod handlers_outcomes;
+mod handlers_request;
+mod handlers_script;
+mod handlers_slow;
+mod handshake;
+mod handshake_auth;
+mod http_wire;
+mod limits;
+mod liveness;
+mod logs;
+mod memory;
+mod messages;
+mod order;
+mod presence;
+mod presence_crowd;
+mod refusals;
+mod rest_batch;
+mod rest_publish;
+mod rest_query;
+mod rest_signature;
+mod shutdown;
+mod signin;
+mod slow_consumer;
+mod sockets;
+mod subscribe;
+mod subscription_count;
+mod terminate;
+mod watchlist;
