@@ -12,7 +12,7 @@ use std::{
 };
 
 use actix_web::{dev, error::PayloadError};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 
 use super::scanner::{Scanned, Scanner, Violation};
@@ -25,6 +25,8 @@ pub(super) struct FrameGuard {
     scanner: Scanner,
     /// Read, but not looked at yet.
     unseen: Bytes,
+    /// The beginning of a header, held back until the rest has shown that it is in order.
+    held: BytesMut,
     /// A whole frame was handed out: the decoder takes it before it gets more.
     yielding: bool,
     verdict: Verdict,
@@ -34,7 +36,7 @@ impl FrameGuard {
     pub(super) fn new(inner: dev::Payload, max_message_bytes: usize) -> (Self, Verdict) {
         let verdict = Verdict::default();
         let scanner = Scanner::new(max_message_bytes);
-        (Self { inner, scanner, unseen: Bytes::new(), yielding: false, verdict: Rc::clone(&verdict) }, verdict)
+        (Self { inner, scanner, unseen: Bytes::new(), held: BytesMut::new(), yielding: false, verdict: Rc::clone(&verdict) }, verdict)
     }
 }
 
@@ -49,25 +51,44 @@ impl Stream for FrameGuard {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if self.unseen.is_empty() {
-            match ready!(Pin::new(&mut self.inner).poll_next(cx)) {
-                Some(Ok(bytes)) => self.unseen = bytes,
-                end => return Poll::Ready(end),
-            }
-        }
         let this = &mut *self;
-        Poll::Ready(match this.scanner.scan(&this.unseen) {
-            Scanned::Partial => Some(Ok(std::mem::take(&mut this.unseen))),
-            Scanned::Frame(len) => {
-                this.yielding = true;
-                Some(Ok(this.unseen.split_to(len)))
+        loop {
+            if this.unseen.is_empty() {
+                match ready!(Pin::new(&mut this.inner).poll_next(cx)) {
+                    Some(Ok(bytes)) => this.unseen = bytes,
+                    end => return Poll::Ready(end),
+                }
             }
-            Scanned::Broken(violation) => {
-                this.unseen = Bytes::new();
-                this.verdict.set(Some(violation));
-                None
-            }
-        })
+            let seen = match this.scanner.scan(&this.unseen) {
+                Scanned::Header => {
+                    this.held.extend_from_slice(&std::mem::take(&mut this.unseen));
+                    continue;
+                }
+                Scanned::Partial => std::mem::take(&mut this.unseen),
+                Scanned::Frame(len) => {
+                    this.yielding = true;
+                    this.unseen.split_to(len)
+                }
+                Scanned::Broken(violation) => {
+                    this.unseen = Bytes::new();
+                    this.verdict.set(Some(violation));
+                    return Poll::Ready(None);
+                }
+            };
+            return Poll::Ready(Some(Ok(this.with_held(seen))));
+        }
+    }
+}
+
+impl FrameGuard {
+    /// The bytes behind the beginning of their header, which as a rule came with them.
+    fn with_held(&mut self, bytes: Bytes) -> Bytes {
+        if self.held.is_empty() {
+            return bytes;
+        }
+        let mut whole = std::mem::take(&mut self.held);
+        whole.extend_from_slice(&bytes);
+        whole.freeze()
     }
 }
 
@@ -117,9 +138,19 @@ mod tests {
     }
 
     #[test]
+    fn a_header_in_pieces_is_handed_over_whole_or_not_at_all() {
+        let frame = [0x81, 0x81, 0, 0, 0, 0, b'a'];
+        let (good, _) = guard(frame.iter().map(|byte| vec![*byte]).collect());
+        assert_eq!(run(good).concat(), frame);
+        let (bad, verdict) = guard(vec![vec![0xC1], vec![0x81], vec![0; 5]]);
+        assert!(run(bad).is_empty());
+        assert_eq!(verdict.get().unwrap().code.as_u16(), 1002);
+    }
+
+    #[test]
     fn a_payload_that_ends_ends_without_a_verdict() {
         let (guard, verdict) = guard(vec![vec![0x81], vec![0x81, 0, 0, 0]]);
-        assert_eq!(run(guard).len(), 2);
+        assert_eq!(run(guard).len(), 0);
         assert_eq!(verdict.get(), None);
     }
 }

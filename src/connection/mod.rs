@@ -39,6 +39,8 @@ pub(crate) struct Transport<H: Handler> {
 
 /// The WebSocket routes.
 pub(crate) fn configure<H: Handler>(routes: &mut web::ServiceConfig) {
-    routes.route("/app/{key}", web::get().to(upgrade::upgrade::<H>));
-    routes.route("/ctx/{token}/app/{key}", web::get().to(upgrade::upgrade::<H>));
+    for path in ["/app/{key}", "/ctx/{token}/app/{key}"] {
+        let others = web::to(upgrade::method_not_allowed);
+        routes.service(web::resource(path).route(web::get().to(upgrade::upgrade::<H>)).default_service(others));
+    }
 }

@@ -28,7 +28,9 @@ pub(super) struct Scanner {
 /// What a look at some bytes found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Scanned {
-    /// All bytes belong to a frame that is not complete.
+    /// All bytes belong to a header that is not complete, and may yet be broken: not to be shown to anybody.
+    Header,
+    /// All bytes belong to a frame that is not complete, whose header is in order.
     Partial,
     /// A frame ends after this many bytes.
     Frame(usize),
@@ -56,16 +58,15 @@ impl Scanner {
     pub(super) fn scan(&mut self, bytes: &[u8]) -> Scanned {
         let mut at = 0;
         while self.remaining == 0 {
-            let Some(byte) = bytes.get(at) else { return Scanned::Partial };
+            let Some(byte) = bytes.get(at) else { return Scanned::Header };
             at += 1;
             self.header.push(*byte);
-            if self.header.len() < 2 || self.header.len() < header_len(self.header[1]) {
-                continue;
-            }
-            match self.accept_header() {
+            let begun = if self.header.len() == 2 { self.check_start() } else { Ok(()) };
+            match begun.and_then(|()| self.accept_header()) {
                 Err(violation) => return Scanned::Broken(violation),
-                Ok(0) => return self.end_of_frame(at),
-                Ok(length) => self.remaining = length,
+                Ok(None) => {}
+                Ok(Some(0)) => return self.end_of_frame(at),
+                Ok(Some(length)) => self.remaining = length,
             }
         }
         let available = (bytes.len() - at) as u64;
@@ -87,63 +88,63 @@ impl Scanner {
         }
     }
 
-    /// Checks a complete header; gives the length of the payload.
-    fn accept_header(&mut self) -> Result<u64, Violation> {
-        let header = std::mem::take(&mut self.header);
-        let (finished, opcode) = (header[0] & 0x80 != 0, header[0] & 0x0F);
-        if header[0] & 0x70 != 0 {
+    /// What the first two bytes decide, before the rest of the header is waited for.
+    fn check_start(&self) -> Result<(), Violation> {
+        let (first, second) = (self.header[0], self.header[1]);
+        let (finished, opcode, length) = (first & 0x80 != 0, first & 0x0F, u64::from(second & 0x7F));
+        if first & 0x70 != 0 {
             return Err(protocol_error("Reserved bits must be zero"));
         }
-        if header[1] & 0x80 == 0 {
+        if second & 0x80 == 0 {
             return Err(protocol_error("Client frames must be masked"));
         }
-        let mask_at = header.len() - 4;
-        let length = match header[1] & 0x7F {
-            short @ ..=125 => u64::from(short),
+        match (opcode, self.fragmented) {
+            (CONTINUATION, None) => Err(protocol_error("Continuation without a message to continue")),
+            (TEXT | BINARY, Some(_)) => Err(protocol_error("A fragmented message was not finished")),
+            (BINARY, None) => Err(Violation { code: CloseCode::UNSUPPORTED_DATA, reason: "Only text messages are supported" }),
+            (CLOSE | PING | PONG, _) if !finished => Err(protocol_error("Control frames must not be fragmented")),
+            (CLOSE | PING | PONG, _) if length > MAX_CONTROL_PAYLOAD => Err(protocol_error("Control frames hold at most 125 bytes")),
+            (CONTINUATION | TEXT | CLOSE | PING | PONG, _) => Ok(()),
+            _ => Err(protocol_error("Unknown opcode")),
+        }
+    }
+
+    /// Takes a header that is complete, or waits: gives the length of the payload.
+    fn accept_header(&mut self) -> Result<Option<u64>, Violation> {
+        let &[first, second, ..] = &*self.header else { return Ok(None) };
+        let extended = match second & 0x7F {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let mask_at = 2 + extended;
+        if self.header.len() < mask_at + 4 {
+            return Ok(None);
+        }
+        let header = std::mem::take(&mut self.header);
+        let length = match extended {
+            0 => u64::from(second & 0x7F),
             _ => header[2..mask_at].iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
         };
-        match opcode {
-            CONTINUATION | TEXT | BINARY => self.accept_data(opcode, finished, length)?,
-            CLOSE | PING | PONG if !finished => return Err(protocol_error("Control frames must not be fragmented")),
-            CLOSE | PING | PONG if length > MAX_CONTROL_PAYLOAD => return Err(protocol_error("Control frames hold at most 125 bytes")),
+        match first & 0x0F {
+            CONTINUATION | TEXT => {
+                let before = self.fragmented.unwrap_or(0);
+                // The length may claim up to 2^64: it is compared before anything is added to it.
+                if length > self.max_message_bytes - before.min(self.max_message_bytes) {
+                    return Err(Violation { code: CloseCode::TOO_LARGE, reason: "Message too large" });
+                }
+                let finished = first & 0x80 != 0;
+                self.fragmented = (!finished).then_some(before + length);
+            }
             CLOSE => {
                 let mut mask = [0; 4];
                 mask.copy_from_slice(&header[mask_at..]);
                 self.close = Some((SmallVec::new(), mask));
             }
-            PING | PONG => {}
-            _ => return Err(protocol_error("Unknown opcode")),
+            _ => {}
         }
-        Ok(length)
+        Ok(Some(length))
     }
-
-    fn accept_data(&mut self, opcode: u8, finished: bool, length: u64) -> Result<(), Violation> {
-        let before = match (opcode, self.fragmented) {
-            (CONTINUATION, None) => return Err(protocol_error("Continuation without a message to continue")),
-            (TEXT | BINARY, Some(_)) => return Err(protocol_error("A fragmented message was not finished")),
-            (_, before) => before.unwrap_or(0),
-        };
-        if opcode == BINARY {
-            return Err(Violation { code: CloseCode::UNSUPPORTED_DATA, reason: "Only text messages are supported" });
-        }
-        // The length may claim up to 2^64: it is compared before anything is added to it.
-        if length > self.max_message_bytes - before.min(self.max_message_bytes) {
-            return Err(Violation { code: CloseCode::TOO_LARGE, reason: "Message too large" });
-        }
-        self.fragmented = (!finished).then_some(before + length);
-        Ok(())
-    }
-}
-
-/// Bytes of the whole header: two, the extended length, and the mask if the frame says that it has one.
-fn header_len(second: u8) -> usize {
-    // An unmasked frame is refused: its mask is not waited for, but at least four bytes follow the length in no case.
-    let extended = match second & 0x7F {
-        126 => 2,
-        127 => 8,
-        _ => 0,
-    };
-    2 + extended + if second & 0x80 == 0 { 0 } else { 4 }
 }
 
 /// A close frame is empty, or a code that may be sent and a reason in UTF-8 (RFC 6455 5.5.1, 7.4).
@@ -197,7 +198,7 @@ mod tests {
         let (mut at, mut complete) = (0, 0);
         loop {
             match scanner.scan(&bytes[at..]) {
-                Scanned::Partial => return Ok(complete),
+                Scanned::Header | Scanned::Partial => return Ok(complete),
                 Scanned::Frame(len) => (at, complete) = (at + len, complete + 1),
                 Scanned::Broken(violation) => return Err(violation.code.as_u16()),
             }
@@ -240,8 +241,10 @@ mod tests {
     }
 
     #[test]
-    fn an_unmasked_header_is_refused_without_waiting_for_a_mask() {
-        assert!(matches!(Scanner::new(MAX).scan(&[0x81, 0x05]), Scanned::Broken(_)));
+    fn two_bytes_are_enough_to_be_refused() {
+        for start in [[0x81, 0x05], [0xFF, 0xFF], [0x83, 0x80], [0x90, 0xFE], [0x82, 0x80], [0x80, 0x80], [0x09, 0x80], [0x89, 0xFE]] {
+            assert!(matches!(Scanner::new(MAX).scan(&start), Scanned::Broken(_)), "{start:x?}");
+        }
     }
 
     proptest! {
@@ -254,7 +257,7 @@ mod tests {
             while at < bytes.len() {
                 let chunk = &bytes[at..(at + cuts.next().unwrap()).min(bytes.len())];
                 match scanner.scan(chunk) {
-                    Scanned::Partial => at += chunk.len(),
+                    Scanned::Header | Scanned::Partial => at += chunk.len(),
                     Scanned::Frame(len) => { at += len; ends.push(at); }
                     Scanned::Broken(violation) => prop_assert!(false, "{:?}", violation),
                 }

@@ -40,7 +40,8 @@ pub(super) async fn upgrade<H: Handler>(
     payload: web::Payload,
     transport: web::Data<Transport<H>>,
 ) -> Result<HttpResponse, actix_web::Error> {
-    let mut knock = Knock::new(&request, &transport);
+    let asked = Request::read(&request);
+    let mut knock = Knock::new(&request, &asked, &transport);
     let (guard, verdict) = FrameGuard::new(payload.into_inner(), transport.settings.max_message_bytes);
     let mut guarded_payload: dev::Payload = dev::Payload::Stream { payload: Box::pin(guard) };
     let payload = web::Payload::from_request(&request, &mut guarded_payload).await?;
@@ -52,7 +53,6 @@ pub(super) async fn upgrade<H: Handler>(
             return Ok(not_an_upgrade(&request, &error));
         }
     };
-    let asked = Request::read(&request);
     match admit(&transport, &request, &asked, &mut knock).await {
         Err(refusal) => Ok(refuse(response, &refusal, &transport)),
         Ok(admitted) => {
@@ -80,7 +80,7 @@ async fn admit<H: Handler>(
     let entered = enter(transport, request, asked).inspect_err(|refusal| knock.turned_away(Stage::Admission, &refusal.message))?;
     let (conn, hub, admission, claims) = entered;
     conn.set_state(ConnState::Handshaking);
-    knock.reach(Stage::Handshake);
+    knock.has_conn(&conn);
     let headers = request.headers().iter().filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
     let handshake = Handshake {
         conn: conn.clone(),
@@ -90,7 +90,7 @@ async fn admit<H: Handler>(
         headers: headers.collect(),
         claims,
     };
-    let answer = guarded(transport.settings.hook_timeout, transport.handler.on_handshake(&handshake)).await;
+    let answer = guarded(transport.settings.hook_timeout, async { transport.handler.on_handshake(&handshake).await }).await;
     let refusal = match answer {
         Ok(Ok(context)) => {
             knock.opened();
@@ -168,38 +168,45 @@ fn refuse<H: Handler>(response: HttpResponse, refusal: &Refusal, transport: &Tra
 
 /// The answer to a request that is no upgrade, or a broken one. HTTP can say it: no WebSocket client asked.
 fn not_an_upgrade(request: &HttpRequest, error: &actix_web::Error) -> HttpResponse {
-    let status = if request.headers().contains_key(header::UPGRADE) {
-        error.as_response_error().status_code()
-    } else {
-        StatusCode::UPGRADE_REQUIRED
-    };
+    let upgrades = request.headers().contains_key(header::UPGRADE);
+    let status = if upgrades { error.error_response().status() } else { StatusCode::UPGRADE_REQUIRED };
     let mut response = HttpResponse::build(status);
-    if status == StatusCode::UPGRADE_REQUIRED {
-        response.insert_header((header::UPGRADE, "websocket"));
-    }
+    // What would have been right (RFC 9110 15.5.22, RFC 6455 4.2.2).
+    response.insert_header((header::UPGRADE, "websocket")).insert_header((header::SEC_WEBSOCKET_VERSION, "13"));
     response.content_type("text/plain; charset=utf-8").body("This is a WebSocket endpoint: connect with a Pusher client")
+}
+
+/// The answer to a method that opens no WebSocket.
+pub(super) async fn method_not_allowed() -> HttpResponse {
+    let mut response = HttpResponse::MethodNotAllowed();
+    response.insert_header((header::ALLOW, "GET"));
+    response.content_type("text/plain; charset=utf-8").body("This is a WebSocket endpoint: connect with GET and a Pusher client")
 }
 
 /// A peer that has not become a connection yet. If it never does, the handler hears of it once, however that comes about.
 struct Knock<'a, H: Handler> {
     transport: &'a Transport<H>,
     peer: Option<NeverOpened>,
+    conn: Option<Conn>,
 }
 
 impl<'a, H: Handler> Knock<'a, H> {
-    fn new(request: &HttpRequest, transport: &'a Transport<H>) -> Self {
+    fn new(request: &HttpRequest, asked: &Request, transport: &'a Transport<H>) -> Self {
         let peer = NeverOpened {
             stage: Stage::Request,
+            app_id: transport.broker.app_by_key(&asked.key).map(|hub| Arc::clone(&hub.app().id)),
             remote_ip: request.peer_addr().map(|peer| peer.ip()),
             path: request.path().to_owned(),
             cause: "the peer left".to_owned(),
         };
-        Self { transport, peer: Some(peer) }
+        Self { transport, peer: Some(peer), conn: None }
     }
 
-    fn reach(&mut self, stage: Stage) {
+    /// It has got its place; now the handler decides.
+    fn has_conn(&mut self, conn: &Conn) {
+        self.conn = Some(conn.clone());
         if let Some(peer) = &mut self.peer {
-            peer.stage = stage;
+            peer.stage = Stage::Handshake;
         }
     }
 
@@ -216,6 +223,11 @@ impl<'a, H: Handler> Knock<'a, H> {
     }
 
     fn tell(&self, peer: &NeverOpened) {
+        // A handler may have kept it: nobody will ever read what is sent there.
+        if let Some(conn) = &self.conn {
+            conn.outbox().abandon();
+            conn.set_state(ConnState::Closing);
+        }
         if catch_unwind(AssertUnwindSafe(|| self.transport.handler.on_disconnect(peer))).is_err() {
             tracing::error!("on_disconnect panicked");
         }

@@ -5,7 +5,7 @@
 
 use actix_web::{
     dev,
-    http::header::{CONTENT_LENGTH, HeaderMap},
+    http::header::{CONTENT_LENGTH, HeaderMap, UPGRADE},
     web::{Bytes, BytesMut},
 };
 use futures_util::StreamExt;
@@ -42,6 +42,9 @@ pub(super) async fn discard(payload: dev::Payload, headers: &HeaderMap, limit: u
 }
 
 async fn receive(mut payload: dev::Payload, headers: &HeaderMap, limit: usize, mut take: impl FnMut(Bytes)) -> Result<usize, ApiError> {
+    if has_no_end(headers) {
+        return Ok(0);
+    }
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| usize::try_from(length).is_ok_and(|length| length > limit)) {
         return Err(ApiError::BodyTooLarge { max: limit });
@@ -56,6 +59,11 @@ async fn receive(mut payload: dev::Payload, headers: &HeaderMap, limit: usize, m
         take(chunk);
     }
     Ok(received)
+}
+
+/// What follows a request for an upgrade is no body: it lasts as long as the connection.
+fn has_no_end(headers: &HeaderMap) -> bool {
+    headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 #[cfg(test)]
@@ -93,6 +101,14 @@ mod tests {
             assert!(matches!(keep(dev::Payload::None, &announcing(length), 3).await, Err(ApiError::BodyTooLarge { max: 3 })), "{length}");
         }
         assert_eq!(keep(payload(&["abc"]), &announcing("3"), 3).await.unwrap(), "abc");
+    }
+
+    #[actix_web::test]
+    async fn what_follows_an_upgrade_is_not_waited_for() {
+        let mut headers = HeaderMap::new();
+        headers.insert(UPGRADE, HeaderValue::from_static("WebSocket"));
+        let endless: dev::Payload = dev::Payload::Stream { payload: Box::pin(stream::pending()) };
+        assert_eq!(discard(endless, &headers, 3).await.unwrap(), 0);
     }
 
     #[actix_web::test]

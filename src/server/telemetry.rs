@@ -7,12 +7,23 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 use super::ServerError;
 use crate::config::{LogFormat, LogSettings};
 
+/// What the libraries below say is of use to their developers only: an account of the workers, and an error for every peer that
+/// sends bad bytes.
+const QUIET: [&str; 2] = ["actix_server=warn", "actix_http=off"];
+
 /// Starts the log of the process. A second call changes nothing: the first subscriber stays.
 ///
 /// # Errors
 /// [`ServerError::LogFilter`] when the level is no filter.
 pub(super) fn start(settings: &LogSettings) -> Result<(), ServerError> {
-    let filter = EnvFilter::try_new(&settings.level).map_err(|source| ServerError::LogFilter { filter: settings.level.clone(), source })?;
+    let bad_filter = |source| ServerError::LogFilter { filter: settings.level.clone(), source };
+    let mut filter = EnvFilter::try_new(&settings.level).map_err(bad_filter)?;
+    // A plain level is about the broker; whoever writes directives gets what they say.
+    if !settings.level.contains(['=', ',']) {
+        for directive in QUIET {
+            filter = filter.add_directive(directive.parse().map_err(bad_filter)?);
+        }
+    }
     let json = match settings.format {
         LogFormat::Auto => !stderr().is_terminal(),
         LogFormat::Json => true,
