@@ -1,0 +1,132 @@
+"""The real binary on a free port, and a subscriber that shows every frame."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+BINARY = os.environ.get("HOLDLINE_BIN") or str(Path(__file__).parents[3] / "target/debug/holdline")
+
+CONFIG = """
+[drain]
+spread = "100ms"
+
+[[apps]]
+id = "1001"
+key = "app-key"
+secret = "app-secret"
+client_events = true
+
+[[apps]]
+id = "1002"
+key = "other-key"
+secret = "other-secret"
+
+[[apps]]
+id = "1003"
+key = "disabled-key"
+secret = "disabled-secret"
+enabled = false
+"""
+
+
+class Broker:
+    def __init__(self):
+        self.directory = tempfile.mkdtemp(prefix="holdline-")
+        config = Path(self.directory) / "holdline.toml"
+        config.write_text(CONFIG)
+        environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        self.process = subprocess.Popen(
+            [BINARY, "--config", str(config), "--port", "0"], cwd=self.directory, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        self.lines = []
+        self.listening = threading.Event()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+        if not self.listening.wait(15) or self.port is None:
+            self.process.kill()
+            raise AssertionError("the broker does not listen:\n" + "".join(self.lines))
+
+    def _read(self):
+        self.port = None
+        for line in self.process.stderr:
+            self.lines.append(line)
+            listening = re.match(r"Listening on \S+:(\d+)$", json.loads(line)["message"])
+            if listening:
+                self.port = int(listening[1])
+                self.listening.set()
+        self.listening.set()
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        finally:
+            self.reader.join(5)
+            self.process.stderr.close()
+            shutil.rmtree(self.directory, ignore_errors=True)
+        log = "".join(self.lines)
+        assert "panicked" not in log, log
+        assert code == 0, f"exit code {code}\n{log}"
+
+
+class Subscriber:
+    """One connection; `frames` is whatever came and was not asked for yet."""
+
+    def __init__(self, broker, key="app-key"):
+        url = f"ws://127.0.0.1:{broker.port}/app/{key}?protocol=7&client=python&version=1"
+        self.opened = ExitStack()
+        self.socket = self.opened.enter_context(connect(url, compression=None, proxy=None))
+        self.frames = []
+        self.socket_id = json.loads(self.frame("pusher:connection_established")["data"])["socket_id"]
+
+    def send(self, event, data):
+        self.socket.send(json.dumps({"event": event, "data": data}))
+
+    def frame(self, event, within=5):
+        """The next frame of this name; it and all before it are taken away."""
+        deadline = time.monotonic() + within
+        while True:
+            for index, frame in enumerate(self.frames):
+                if frame["event"] == event:
+                    del self.frames[: index + 1]
+                    return frame
+            self.frames.append(json.loads(self.socket.recv(timeout=max(0.0, deadline - time.monotonic()))))
+
+    def drained(self):
+        """All frames up to the answer to a ping: whatever the broker sent before is among them."""
+        self.send("pusher:ping", {})
+        taken = []
+        while True:
+            frame = self.frames.pop(0) if self.frames else json.loads(self.socket.recv(timeout=5))
+            if frame["event"] == "pusher:pong":
+                return taken
+            taken.append(frame)
+
+    def subscribe(self, channel, **authorisation):
+        self.send("pusher:subscribe", {**authorisation, "channel": channel})
+        return self.frame("pusher_internal:subscription_succeeded")
+
+    def closed(self):
+        """Reads to the end and gives back code and reason of the close."""
+        try:
+            while True:
+                self.frames.append(json.loads(self.socket.recv(timeout=5)))
+        except ConnectionClosed as end:
+            return end.rcvd.code, end.rcvd.reason
+
+    def close(self):
+        self.opened.close()
