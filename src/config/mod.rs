@@ -5,7 +5,7 @@
 //! and the detection of unknown keys all follow from that declaration.
 //! Order: flags, then `HOLDLINE_…` variables, then the file, then the aliases of other brokers' variables, then the defaults.
 //!
-//! Start reading at [`load`], then `settings.rs`.
+//! Start reading at [`load()`], then `settings.rs`.
 
 mod aliases;
 mod apply;

@@ -243,7 +243,7 @@ impl Settings {
         self.apps.iter().any(AppSettings::is_development)
     }
 
-    /// Checks every limit, and that ids and keys occur once. [`load`](super::load) has done it; settings made in code have not
+    /// Checks every limit, and that ids and keys occur once. [`load`](super::load()) has done it; settings made in code have not
     /// been through it.
     ///
     /// # Errors
