@@ -1,41 +1,45 @@
-//! The actor behind each connection: carries out what the machine decides, and calls the handler.
+//! The actor behind each connection: carries out what the machine decides. What it asks the handler is in `hooks.rs`.
 //!
 //! It is born with the socket on the worker that accepted it, and dies with it. Client frames reach it one at a time; while a
 //! hook runs it takes no other. Broadcasts never pass through it: they go to the outbox.
 
 use std::{
     future::poll_fn,
+    io::ErrorKind,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use actix::prelude::*;
 use actix_ws::{AggregatedMessage, ProtocolError};
+use tracing::Span;
 
 use super::{
     guard::Verdict,
-    machine::{Action, Actions, Machine, limit_reached},
+    machine::{Action, Actions, Machine},
     settings::ConnectionSettings,
 };
 use crate::{
     cluster::{Admission, Broker},
-    domain::{CloseCause, Closing, Conn, ConnectionError, End, Handler, Hub, Join, Outcome, Reject, Subscribe},
-    lifecycle::{CloseJob, Closer, HookFailure, guarded},
-    protocol::{ChannelName, CloseCode, ServerFrame, SignedUser, SubscriptionError, WireFrame},
+    domain::{CloseCause, Closing, Conn, End, Handler, Hub, Outcome},
+    lifecycle::{CloseJob, Closer},
+    protocol::{CloseCode, ServerFrame, WireFrame},
 };
 
 /// One open connection.
 pub(super) struct Connection<H: Handler> {
-    conn: Conn,
-    hub: Arc<Hub>,
-    broker: Broker,
-    machine: Machine,
-    settings: Arc<ConnectionSettings>,
-    handler: Arc<H>,
+    pub(super) conn: Conn,
+    pub(super) hub: Arc<Hub>,
+    pub(super) broker: Broker,
+    pub(super) machine: Machine,
+    pub(super) settings: Arc<ConnectionSettings>,
+    pub(super) handler: Arc<H>,
     closer: Closer<H::Conn>,
     verdict: Verdict,
     /// Taken while a hook has it, and for good when the connection has ended.
-    context: Option<H::Conn>,
+    pub(super) context: Option<H::Conn>,
+    /// What the log lines of its hooks stand in.
+    pub(super) span: Span,
     /// The first reason to end, once there is one.
     end: Option<End>,
     /// The connection's place; given back when it has ended.
@@ -59,6 +63,7 @@ impl<H: Handler> Connection<H> {
     pub(super) fn new(birth: Birth<H>) -> Self {
         let (app, socket_id) = (Arc::clone(birth.hub.app()), birth.conn.socket_id());
         Self {
+            span: tracing::info_span!("connection", app.id = %app.id, socket.id = %socket_id),
             machine: Machine::new(app, Arc::clone(&birth.settings), socket_id, Instant::now()),
             conn: birth.conn,
             hub: birth.hub,
@@ -73,14 +78,8 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    fn send(&self, frame: WireFrame) {
+    pub(super) fn send(&self, frame: WireFrame) {
         self.conn.push(frame);
-    }
-
-    fn push_outcome(&self, outcome: &Outcome, channel: Option<&ChannelName>) {
-        for frame in outcome_frames(outcome, channel) {
-            self.send(frame);
-        }
     }
 
     fn perform_all(&mut self, actions: Actions, ctx: &mut Context<Self>) {
@@ -98,140 +97,11 @@ impl<H: Handler> Connection<H> {
             Action::Reacknowledge(subscribe) => self.join(&subscribe, &Outcome::accept()),
             Action::Unsubscribe(channel) => self.unsubscribe(channel, ctx),
             Action::SignIn { user, user_data, cut } => self.sign_in(user, user_data, cut, ctx),
-            Action::Relay(event) => {
-                let handler = Arc::clone(&self.handler);
-                self.call(
-                    ctx,
-                    async move |context| {
-                        let answer = handler.on_message(context, &event).await;
-                        (event, answer)
-                    },
-                    |this, (event, answer)| match answer {
-                        Ok(outcome) => {
-                            this.broker.relay(&this.hub, this.conn.socket_id(), &event);
-                            this.push_outcome(&outcome, Some(&event.channel));
-                        }
-                        Err(reject) => {
-                            let error = ConnectionError { code: CloseCode::CLIENT_EVENT_REFUSED, message: reject.message().to_owned() };
-                            this.refuse(&error, Some(event.channel.as_str()));
-                        }
-                    },
-                );
-            }
+            Action::Relay(event) => self.relay(event, ctx),
             Action::Fail { idle, code, message } => {
                 self.conn.fail(if idle { CloseCause::Idle } else { CloseCause::Refused }, code, message);
             }
         }
-    }
-
-    /// Runs one hook with the connection's context. No other frame is taken until it is done, and the context comes back even
-    /// from a hook that panics or hangs; such a hook ends the connection.
-    fn call<T: Send + 'static>(
-        &mut self,
-        ctx: &mut Context<Self>,
-        hook: impl for<'a> AsyncFnOnce(&'a mut H::Conn) -> T + 'static,
-        then: impl FnOnce(&mut Self, T) + 'static,
-    ) {
-        // Without a context the connection has ended: nobody is to be asked any more.
-        let Some(mut context) = self.context.take() else { return };
-        let limit = self.settings.hook_timeout;
-        let call = async move {
-            let answer = guarded(limit, hook(&mut context)).await;
-            (context, answer)
-        };
-        ctx.wait(call.into_actor(self).map(move |(context, answer), this, _| {
-            this.context = Some(context);
-            match answer {
-                _ if !this.conn.outbox().is_open() => {}
-                Ok(answer) => then(this, answer),
-                Err(failure) => this.handler_failed(failure),
-            }
-        }));
-    }
-
-    fn handler_failed(&self, failure: HookFailure) {
-        let (socket_id, app) = (self.conn.socket_id(), self.hub.app());
-        tracing::error!(app.id = %app.id, socket.id = %socket_id, error = %failure, "Closing connection {socket_id}: {failure}");
-        self.conn.fail(CloseCause::HandlerFailed, CloseCode::OVER_CAPACITY, "The server could not handle the request");
-    }
-
-    fn refuse(&mut self, error: &ConnectionError, channel: Option<&str>) {
-        self.send(ServerFrame::Error { code: error.code, message: &error.message, channel }.encode());
-        if let Some(context) = &mut self.context {
-            self.handler.on_error(context, error);
-        }
-    }
-
-    fn refuse_subscription(&mut self, channel: &str, error: &SubscriptionError) {
-        tracing::trace!(socket.id = %self.conn.socket_id(), "Refusing a subscription: {}", error.error);
-        self.send(ServerFrame::SubscriptionError { channel, error }.encode());
-        if let Some(context) = &mut self.context {
-            let code = CloseCode::new(error.status).unwrap_or(CloseCode::GENERIC);
-            self.handler.on_error(context, &ConnectionError { code, message: error.error.clone() });
-        }
-    }
-
-    fn subscribe(&mut self, subscribe: Subscribe, ctx: &mut Context<Self>) {
-        let handler = Arc::clone(&self.handler);
-        self.call(
-            ctx,
-            async move |context| {
-                let answer = handler.on_subscribe(context, &subscribe).await;
-                (subscribe, answer)
-            },
-            |this, (subscribe, answer)| match answer {
-                Ok(outcome) => this.join(&subscribe, &outcome),
-                Err(reject) => this.refuse_subscription(subscribe.channel.as_str(), &reject.as_subscription_error()),
-            },
-        );
-    }
-
-    fn join(&mut self, subscribe: &Subscribe, outcome: &Outcome) {
-        let greeting = outcome_frames(outcome, Some(&subscribe.channel)).collect::<Vec<_>>();
-        let join = Join { conn: &self.conn, member: subscribe.member.as_ref(), greeting: &greeting, now: Instant::now() };
-        if let Err(full) = self.hub.join(&subscribe.channel, &join) {
-            let error = limit_reached(CloseCode::OVER_CAPACITY, full.to_string());
-            return self.refuse_subscription(subscribe.channel.as_str(), &error);
-        }
-        self.machine.joined(subscribe);
-    }
-
-    fn unsubscribe(&mut self, channel: ChannelName, ctx: &mut Context<Self>) {
-        self.hub.leave(&channel, &self.conn, Instant::now());
-        let handler = Arc::clone(&self.handler);
-        self.call(
-            ctx,
-            async move |context| handler.on_unsubscribe(context, &channel).await,
-            |this, outcome| {
-                this.push_outcome(&outcome, None);
-            },
-        );
-    }
-
-    fn sign_in(&mut self, user: SignedUser, user_data: String, cut: bool, ctx: &mut Context<Self>) {
-        let handler = Arc::clone(&self.handler);
-        self.call(
-            ctx,
-            async move |context| {
-                let answer = handler.on_signin(context, &user).await;
-                (user, answer)
-            },
-            move |this, (user, answer)| match answer {
-                Ok(outcome) => {
-                    this.hub.sign_in(&this.conn, &user, &user_data, this.machine.user());
-                    this.machine.signed_in(user);
-                    if cut {
-                        let error = ConnectionError { code: CloseCode::WATCHLIST_LIMIT, message: "Watchlist limit exceeded".into() };
-                        this.refuse(&error, None);
-                    }
-                    this.push_outcome(&outcome, None);
-                }
-                Err(reject) => {
-                    let error = ConnectionError { code: CloseCode::UNAUTHORIZED, message: reject.message().to_owned() };
-                    this.refuse(&error, None);
-                }
-            },
-        );
     }
 
     /// One timer per connection, re-armed only when it fires: no timer work per frame.
@@ -271,12 +141,6 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-/// The frames of an outcome's pushes.
-fn outcome_frames<'a>(outcome: &'a Outcome, channel: Option<&'a ChannelName>) -> impl Iterator<Item = WireFrame> + 'a {
-    let channel = channel.map(ChannelName::as_str);
-    outcome.pushes().iter().map(move |push| ServerFrame::Event { event: &push.event, channel, data: &push.data, user_id: None }.encode())
-}
-
 fn log_close(closing: &Closing) {
     let Closing { socket_id, app_id, cause, connected_for, bytes_in, bytes_out, .. } = closing;
     let code = closing.code.map(CloseCode::as_u16);
@@ -306,17 +170,7 @@ impl<H: Handler> Actor for Connection<H> {
             this.depart();
             ctx.stop();
         }));
-        let handler = Arc::clone(&self.handler);
-        self.call(
-            ctx,
-            async move |context| handler.on_open(context).await,
-            |this, answer: Result<Outcome, Reject>| match answer {
-                Ok(outcome) => this.push_outcome(&outcome, None),
-                Err(reject) => {
-                    this.conn.fail(CloseCause::Refused, reject.close_code(), reject.message());
-                }
-            },
-        );
+        self.open(ctx);
         self.tick(ctx);
     }
 }
@@ -339,8 +193,8 @@ impl<H: Handler> StreamHandler<Result<AggregatedMessage, ProtocolError>> for Con
                 self.perform(pong, ctx);
             }
             Ok(AggregatedMessage::Pong(_)) => {
-                if let (Some(round_trip), Some(context)) = (self.machine.on_pong(now), &mut self.context) {
-                    self.handler.on_pong(context, round_trip);
+                if let Some(round_trip) = self.machine.on_pong(now) {
+                    self.notify(|handler, context| handler.on_pong(context, round_trip));
                 }
             }
             Ok(AggregatedMessage::Close(reason)) => {
@@ -348,6 +202,8 @@ impl<H: Handler> StreamHandler<Result<AggregatedMessage, ProtocolError>> for Con
                 let answer = code.map_or_else(WireFrame::close_without_code, |code| WireFrame::close(code, ""));
                 self.conn.outbox().end(End { cause: CloseCause::ClientClosed, code }, [answer]);
             }
+            // The payload broke off: the peer is gone.
+            Err(ProtocolError::Io(error)) if error.kind() != ErrorKind::InvalidData => self.conn.outbox().abandon(),
             // The guard lets no binary message and no broken frame through: what is left is text that is not UTF-8.
             Ok(AggregatedMessage::Binary(_)) | Err(_) => self.protocol_error(CloseCode::INVALID_UTF8, "Text must be UTF-8"),
         }

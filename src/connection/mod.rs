@@ -1,12 +1,13 @@
 //! One actor per WebSocket, and the way there. The only place that knows actix-ws and actix actors.
 //!
-//! Start with `upgrade.rs` (request → 101), then `machine.rs` (what the protocol makes of a frame, pure), `actor.rs` (carries
-//! it out), `guard.rs` (what may come in) and `body.rs` (what goes out).
+//! Start with `upgrade.rs` (request → 101), then `machine.rs` (what the protocol makes of a frame, pure), `actor.rs` and
+//! `hooks.rs` (carry it out), `guard.rs` (what may come in) and `body.rs` (what goes out).
 
 mod actor;
 mod admission;
 mod body;
 mod guard;
+mod hooks;
 mod liveness;
 mod machine;
 #[cfg(test)]

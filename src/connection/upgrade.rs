@@ -19,6 +19,7 @@ use actix_web::{
 };
 use actix_ws::AggregatedMessageStream;
 use bytes::Bytes;
+use tracing::Instrument;
 
 use super::{
     Transport,
@@ -90,7 +91,9 @@ async fn admit<H: Handler>(
         headers: headers.collect(),
         claims,
     };
-    let answer = guarded(transport.settings.hook_timeout, async { transport.handler.on_handshake(&handshake).await }).await;
+    let span = tracing::info_span!("hook", hook.name = "on_handshake", app.id = %hub.app().id, socket.id = %conn.socket_id());
+    let hook = async { transport.handler.on_handshake(&handshake).await };
+    let answer = guarded(transport.settings.hook_timeout, hook).instrument(span).await;
     let refusal = match answer {
         Ok(Ok(context)) => {
             knock.opened();

@@ -1,11 +1,19 @@
 //! Handlers made of handlers: [`Both`] and [`Only`].
 
-use std::time::Duration;
+use std::{
+    panic::{AssertUnwindSafe, resume_unwind},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
 
 use super::{ClientEvent, Closing, ConnectionError, Handler, Handshake, NeverOpened, Outcome, Reject, Subscribe};
 use crate::protocol::{ChannelName, ChannelPattern, SignedUser};
 
 /// Two handlers; made by [`Handler::and`]. Enters left to right, leaves right to left, and the first refusal wins.
+///
+/// Together they have the time limit of one call, and their contexts end together: whoever was asked about the handshake hears
+/// of the close, also when another one refused or panicked after that.
 #[derive(Clone, Debug)]
 pub struct Both<A, B> {
     first: A,
@@ -57,8 +65,11 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
     }
 
     async fn on_close(&self, conn: Self::Conn, closing: Closing) -> Outcome {
-        let second = self.second.on_close(conn.1, closing.clone()).await;
-        second.and(self.first.on_close(conn.0, closing).await)
+        let told = closing.clone();
+        let second = AssertUnwindSafe(async { self.second.on_close(conn.1, told).await }).catch_unwind().await;
+        // A panic in one is not the other's fault: it still gets its end.
+        let first = self.first.on_close(conn.0, closing).await;
+        second.unwrap_or_else(|panic| resume_unwind(panic)).and(first)
     }
 
     fn on_disconnect(&self, peer: &NeverOpened) {

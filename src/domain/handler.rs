@@ -206,6 +206,8 @@ pub struct ConnectionError {
 pub struct NeverOpened {
     /// How far it came.
     pub stage: Stage,
+    /// The application whose key it named; `None` when there is none of that key.
+    pub app_id: Option<Arc<str>>,
     /// Where it came from.
     pub remote_ip: Option<IpAddr>,
     /// What it asked for.

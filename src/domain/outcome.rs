@@ -30,7 +30,8 @@ impl Outcome {
     }
 
     /// Sends an event to this connection: on the channel, when the callback is about one, right after the answer the protocol
-    /// gives. A value that cannot be written as JSON is sent as `null`. Pushes of `on_close` go nowhere.
+    /// gives. A channel that was just unsubscribed is no address any more: pushes of `on_unsubscribe` carry none. A value that
+    /// cannot be written as JSON is sent as `null`. Pushes of `on_close` go nowhere.
     pub fn push(mut self, event: impl Into<String>, data: impl Serialize) -> Self {
         let data = serde_json::to_string(&data).unwrap_or_else(|_| "null".to_owned());
         self.pushes.push(Push { event: event.into(), data });

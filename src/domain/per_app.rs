@@ -21,7 +21,7 @@ impl fmt::Debug for PerApp {
 }
 
 impl PerApp {
-    /// The handler of every application that is not named by [`PerApp::app`].
+    /// The handler of every application that is not named by [`PerApp::app`], and of peers that named no application of ours.
     pub fn new(others: impl Handler) -> Self {
         Self { others: Arc::new(Shared(Arc::new(others))), by_app: HashMap::new() }
     }
@@ -153,6 +153,7 @@ impl Handler for PerApp {
     }
 
     fn on_disconnect(&self, peer: &NeverOpened) {
-        self.others.on_disconnect(peer);
+        let own = peer.app_id.as_deref().and_then(|app_id| self.by_app.get(app_id));
+        own.unwrap_or(&self.others).on_disconnect(peer);
     }
 }

@@ -12,6 +12,7 @@ use tokio::{
     sync::{Notify, mpsc},
     task::JoinSet,
 };
+use tracing::Instrument;
 
 use super::guarded;
 use crate::domain::{Closing, Handler};
@@ -61,7 +62,9 @@ impl<C: Send + 'static> Closer<C> {
                         let handler = Arc::clone(&handler);
                         running.spawn(async move {
                             let (socket_id, app_id) = (job.closing.socket_id, Arc::clone(&job.closing.app_id));
-                            let closed = guarded(hook_timeout, async { handler.on_close(job.conn, job.closing).await }).await;
+                            let span = tracing::info_span!("hook", hook.name = "on_close", app.id = %app_id, socket.id = %socket_id);
+                            let hook = async { handler.on_close(job.conn, job.closing).await };
+                            let closed = guarded(hook_timeout, hook).instrument(span).await;
                             if let Err(failure) = closed {
                                 tracing::error!(app.id = %app_id, socket.id = %socket_id, error = %failure, "on_close of connection {socket_id} failed: {failure}");
                             }

@@ -2,7 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
-use actix_web::{Scope, dev::HttpServiceFactory, web::ServiceConfig};
+use actix_web::{
+    Scope,
+    dev::HttpServiceFactory,
+    web::{self, ServiceConfig},
+};
 
 use super::{Application, ServerError, bootstrap, wiring};
 use crate::{cluster::Broker, config::Settings, domain::Handler};
@@ -58,8 +62,14 @@ impl<H: Handler> Server<H> {
     }
 
     /// actix middleware around everything the broker serves, WebSocket upgrades included: `|scope| scope.wrap(MyMiddleware)`.
+    /// As with actix, what is added last is outermost.
     pub fn wrap<S: HttpServiceFactory + 'static>(mut self, wrap: impl Fn(Scope) -> S + Send + Sync + 'static) -> Self {
+        let inner = self.wrap.take();
         self.wrap = Some(Arc::new(move |scope, routes| {
+            let scope = match &inner {
+                Some(inner) => web::scope("").configure(|routes| inner(scope, routes)),
+                None => scope,
+            };
             routes.service(wrap(scope));
         }));
         self

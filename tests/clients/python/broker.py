@@ -84,12 +84,12 @@ class Broker:
 
 
 class Subscriber:
-    """One connection; `frames` is whatever came and was not asked for yet."""
+    """One connection; `frames` is whatever came and was not asked for yet. Leaving waits `patience` seconds for the broker to end it."""
 
-    def __init__(self, broker, key="app-key"):
+    def __init__(self, broker, key="app-key", patience=0.2):
         url = f"ws://127.0.0.1:{broker.port}/app/{key}?protocol=7&client=python&version=1"
         self.opened = ExitStack()
-        self.socket = self.opened.enter_context(connect(url, compression=None, proxy=None))
+        self.socket = self.opened.enter_context(connect(url, compression=None, proxy=None, close_timeout=patience))
         self.frames = []
         self.socket_id = json.loads(self.frame("pusher:connection_established")["data"])["socket_id"]
 

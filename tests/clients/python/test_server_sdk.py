@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 import unittest
 import urllib.error
 import urllib.request
@@ -203,6 +204,16 @@ class Terminate(Case):
         with self.assertRaises(PusherBadAuth):
             sdk(secret="wrong").terminate_user_connections("safe")
         self.assertEqual(raw.drained(), [])
+
+
+class Closing(Case):
+    def test_the_broker_ends_the_connection_after_the_closing_handshake(self):
+        """This client leaves the end of the TCP connection to the broker, as RFC 6455 has it."""
+        raw = Subscriber(broker, patience=10)
+        began = time.monotonic()
+        raw.close()
+        self.assertLess(time.monotonic() - began, 2.5)
+        self.assertEqual(raw.socket.close_code, 1000)
 
 
 class Errors(Case):

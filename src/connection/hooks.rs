@@ -1,0 +1,193 @@
+//! What a connection asks its handler, and what becomes of the answers.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
+
+use actix::prelude::*;
+use tracing::{Instrument, Span};
+
+use super::{actor::Connection, machine::limit_reached};
+use crate::{
+    domain::{ClientEvent, CloseCause, ConnectionError, Handler, Join, Outcome, Reject, Subscribe},
+    lifecycle::{HookFailure, guarded},
+    protocol::{ChannelName, CloseCode, ServerFrame, SignedUser, SubscriptionError, WireFrame},
+};
+
+impl<H: Handler> Connection<H> {
+    /// Runs one hook with the connection's context. No other frame is taken until it is done, and the context comes back even
+    /// from a hook that panics or hangs; such a hook ends the connection.
+    fn call<T: Send + 'static>(
+        &mut self,
+        ctx: &mut Context<Self>,
+        span: Span,
+        hook: impl for<'a> AsyncFnOnce(&'a mut H::Conn) -> T + 'static,
+        then: impl FnOnce(&mut Self, T) + 'static,
+    ) {
+        // Without a context the connection has ended: nobody is to be asked any more.
+        let Some(mut context) = self.context.take() else { return };
+        let limit = self.settings.hook_timeout;
+        let call = async move {
+            let answer = guarded(limit, hook(&mut context)).instrument(span).await;
+            (context, answer)
+        };
+        ctx.wait(call.into_actor(self).map(move |(context, answer), this, _| {
+            this.context = Some(context);
+            match answer {
+                _ if !this.conn.outbox().is_open() => {}
+                Ok(answer) => then(this, answer),
+                Err(failure) => this.handler_failed(failure),
+            }
+        }));
+    }
+
+    /// Runs one of the hooks that only listen. They cannot wait; a panic in one is a failure like any other.
+    pub(super) fn notify(&mut self, hook: impl FnOnce(&H, &mut H::Conn)) {
+        let Some(context) = &mut self.context else { return };
+        let (handler, span) = (&*self.handler, &self.span);
+        if catch_unwind(AssertUnwindSafe(|| span.in_scope(|| hook(handler, context)))).is_err() {
+            self.handler_failed(HookFailure::Panicked);
+        }
+    }
+
+    /// The span of one hook, inside that of its connection.
+    fn hook_span(&self, name: &'static str, channel: Option<&ChannelName>) -> Span {
+        let channel = channel.map(ChannelName::as_str);
+        tracing::info_span!(parent: &self.span, "hook", hook.name = name, channel.name = channel)
+    }
+
+    fn handler_failed(&self, failure: HookFailure) {
+        let (socket_id, app) = (self.conn.socket_id(), self.hub.app());
+        tracing::error!(app.id = %app.id, socket.id = %socket_id, error = %failure, "Closing connection {socket_id}: {failure}");
+        self.conn.fail(CloseCause::HandlerFailed, CloseCode::OVER_CAPACITY, "The server could not handle the request");
+    }
+
+    pub(super) fn refuse(&mut self, error: &ConnectionError, channel: Option<&str>) {
+        self.send(ServerFrame::Error { code: error.code, message: &error.message, channel }.encode());
+        self.notify(|handler, context| handler.on_error(context, error));
+    }
+
+    pub(super) fn refuse_subscription(&mut self, channel: &str, error: &SubscriptionError) {
+        tracing::trace!(socket.id = %self.conn.socket_id(), "Refusing a subscription: {}", error.error);
+        self.send(ServerFrame::SubscriptionError { channel, error }.encode());
+        let code = CloseCode::new(error.status).unwrap_or(CloseCode::GENERIC);
+        self.notify(|handler, context| handler.on_error(context, &ConnectionError { code, message: error.error.clone() }));
+    }
+
+    pub(super) fn subscribe(&mut self, subscribe: Subscribe, ctx: &mut Context<Self>) {
+        let (handler, span) = (Arc::clone(&self.handler), self.hook_span("on_subscribe", Some(&subscribe.channel)));
+        self.call(
+            ctx,
+            span,
+            async move |context| {
+                let answer = handler.on_subscribe(context, &subscribe).await;
+                (subscribe, answer)
+            },
+            |this, (subscribe, answer)| match answer {
+                Ok(outcome) => this.join(&subscribe, &outcome),
+                Err(reject) => this.refuse_subscription(subscribe.channel.as_str(), &reject.as_subscription_error()),
+            },
+        );
+    }
+
+    pub(super) fn join(&mut self, subscribe: &Subscribe, outcome: &Outcome) {
+        let greeting = outcome_frames(outcome, Some(&subscribe.channel)).collect::<Vec<_>>();
+        let join = Join { conn: &self.conn, member: subscribe.member.as_ref(), greeting: &greeting, now: Instant::now() };
+        if let Err(full) = self.hub.join(&subscribe.channel, &join) {
+            let error = limit_reached(CloseCode::OVER_CAPACITY, full.to_string());
+            return self.refuse_subscription(subscribe.channel.as_str(), &error);
+        }
+        self.machine.joined(subscribe);
+    }
+
+    pub(super) fn unsubscribe(&mut self, channel: ChannelName, ctx: &mut Context<Self>) {
+        self.hub.leave(&channel, &self.conn, Instant::now());
+        let (handler, span) = (Arc::clone(&self.handler), self.hook_span("on_unsubscribe", Some(&channel)));
+        self.call(
+            ctx,
+            span,
+            async move |context| handler.on_unsubscribe(context, &channel).await,
+            |this, outcome| {
+                this.push_outcome(&outcome, None);
+            },
+        );
+    }
+
+    pub(super) fn sign_in(&mut self, user: SignedUser, user_data: String, cut: bool, ctx: &mut Context<Self>) {
+        let (handler, span) = (Arc::clone(&self.handler), self.hook_span("on_signin", None));
+        self.call(
+            ctx,
+            span,
+            async move |context| {
+                let answer = handler.on_signin(context, &user).await;
+                (user, answer)
+            },
+            move |this, (user, answer)| match answer {
+                Ok(outcome) => {
+                    this.hub.sign_in(&this.conn, &user, &user_data, this.machine.user());
+                    this.machine.signed_in(user);
+                    if cut {
+                        let error = ConnectionError { code: CloseCode::WATCHLIST_LIMIT, message: "Watchlist limit exceeded".into() };
+                        this.refuse(&error, None);
+                    }
+                    this.push_outcome(&outcome, None);
+                }
+                Err(reject) => {
+                    let error = ConnectionError { code: CloseCode::UNAUTHORIZED, message: reject.message().to_owned() };
+                    this.refuse(&error, None);
+                }
+            },
+        );
+    }
+
+    pub(super) fn open(&mut self, ctx: &mut Context<Self>) {
+        let (handler, span) = (Arc::clone(&self.handler), self.hook_span("on_open", None));
+        self.call(
+            ctx,
+            span,
+            async move |context| handler.on_open(context).await,
+            |this, answer: Result<Outcome, Reject>| match answer {
+                Ok(outcome) => this.push_outcome(&outcome, None),
+                Err(reject) => {
+                    this.conn.fail(CloseCause::Refused, reject.close_code(), reject.message());
+                }
+            },
+        );
+    }
+
+    pub(super) fn relay(&mut self, event: ClientEvent, ctx: &mut Context<Self>) {
+        let (handler, span) = (Arc::clone(&self.handler), self.hook_span("on_message", Some(&event.channel)));
+        self.call(
+            ctx,
+            span,
+            async move |context| {
+                let answer = handler.on_message(context, &event).await;
+                (event, answer)
+            },
+            |this, (event, answer)| match answer {
+                Ok(outcome) => {
+                    this.broker.relay(&this.hub, this.conn.socket_id(), &event);
+                    this.push_outcome(&outcome, Some(&event.channel));
+                }
+                Err(reject) => {
+                    let error = ConnectionError { code: CloseCode::CLIENT_EVENT_REFUSED, message: reject.message().to_owned() };
+                    this.refuse(&error, Some(event.channel.as_str()));
+                }
+            },
+        );
+    }
+
+    fn push_outcome(&self, outcome: &Outcome, channel: Option<&ChannelName>) {
+        for frame in outcome_frames(outcome, channel) {
+            self.send(frame);
+        }
+    }
+}
+
+/// The frames of an outcome's pushes.
+fn outcome_frames<'a>(outcome: &'a Outcome, channel: Option<&'a ChannelName>) -> impl Iterator<Item = WireFrame> + 'a {
+    let channel = channel.map(ChannelName::as_str);
+    outcome.pushes().iter().map(move |push| ServerFrame::Event { event: &push.event, channel, data: &push.data, user_id: None }.encode())
+}
