@@ -194,6 +194,25 @@ fn a_connection_that_is_closed_while_its_hook_waits_gets_nothing_of_what_the_hoo
 }
 
 #[test]
+fn members_are_told_at_once_of_one_that_is_closed_while_its_hook_waits() {
+    let (journal, gate, live) = gated();
+    let (mut watcher, mut leaver) = (live.ws(), live.ws_as("leaver"));
+    watcher.join("presence-room", &member("watcher", None));
+    leaver.join("presence-room", &member("leaver", None));
+    watcher.expect("pusher_internal:member_added");
+    leaver.send_signin(r#"{"id":"42"}"#);
+    until("the hook is asked", || journal.of("leaver").last().is_some_and(|last| last == "signin 42"));
+    let socket_id = holdline::protocol::SocketId::parse(&leaver.socket_id).unwrap().unwrap();
+    live.broker.close_socket(APP.id, socket_id, CloseCode::UNAUTHORIZED, "Out");
+    watcher.expect("pusher_internal:member_removed");
+    assert_eq!(live.broker.connections(APP.id, None, 10).len(), 1, "and its place is free");
+    assert_eq!(journal.of("leaver").last().unwrap(), "signin 42", "on_close waits for the hook: it gets the context");
+    gate.let_through(1);
+    let closed = journal.closed("leaver").closing;
+    assert_eq!((closed.cause, closed.channels.len()), (CloseCause::Kicked, 1));
+}
+
+#[test]
 fn a_connection_that_is_closed_while_its_handshake_waits_is_told_and_has_its_end() {
     let (journal, gate, live) = gated();
     std::thread::scope(|scope| {

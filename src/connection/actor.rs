@@ -23,7 +23,7 @@ use crate::{
     cluster::{Admission, Broker},
     domain::{CloseCause, Closing, Conn, End, Handler, Hub, Outcome},
     lifecycle::{CloseJob, Closer},
-    protocol::{CloseCode, ServerFrame, WireFrame},
+    protocol::{ChannelName, CloseCode, ServerFrame, WireFrame},
 };
 
 /// One open connection.
@@ -40,10 +40,17 @@ pub(super) struct Connection<H: Handler> {
     pub(super) context: Option<H::Conn>,
     /// What the log lines of its hooks stand in.
     pub(super) span: Span,
-    /// The first reason to end, once there is one.
-    end: Option<End>,
+    /// Set when it has left its channels.
+    departure: Option<Departure>,
     /// The connection's place; given back when it has ended.
     _admission: Admission,
+}
+
+/// How a connection ended, and where it was.
+#[derive(Clone)]
+pub(super) struct Departure {
+    end: End,
+    channels: Vec<ChannelName>,
 }
 
 /// What a connection is made of.
@@ -73,7 +80,7 @@ impl<H: Handler> Connection<H> {
             closer: birth.closer,
             verdict: birth.verdict,
             context: Some(birth.context),
-            end: None,
+            departure: None,
             _admission: birth.admission,
         }
     }
@@ -118,13 +125,21 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// The end, once: leaves the channels, then hands the context to whoever runs `on_close`.
-    fn depart(&mut self) {
+    /// The first half of the end, once: out of the channels, where nobody shall see it any more.
+    pub(super) fn leave(&mut self, end: End) -> &Departure {
+        let Self { conn, hub, machine, departure, .. } = self;
+        departure.get_or_insert_with(|| {
+            conn.outbox().end(end.clone(), []);
+            let channels = hub.closed(conn, machine.user(), end.cause, Instant::now());
+            Departure { end, channels }
+        })
+    }
+
+    /// The end, once: leaves, then hands the context to whoever runs `on_close`.
+    fn depart(&mut self, end: End) {
         let Some(context) = self.context.take() else { return };
-        let end = self.end.take().unwrap_or(End { cause: CloseCause::Gone, code: None });
-        self.conn.outbox().end(end.clone(), []);
+        let Departure { end, channels } = self.leave(end).clone();
         let now = Instant::now();
-        let channels = self.hub.closed(&self.conn, self.machine.user(), end.cause, now);
         let closing = Closing {
             cause: end.cause,
             code: end.code,
@@ -166,8 +181,7 @@ impl<H: Handler> Actor for Connection<H> {
         let conn = self.conn.clone();
         let ended = poll_fn(move |cx| conn.outbox().poll_end(cx));
         ctx.spawn(ended.into_actor(self).map(|end, this, ctx| {
-            this.end = Some(end);
-            this.depart();
+            this.depart(end);
             ctx.stop();
         }));
         self.open(ctx);
@@ -230,6 +244,6 @@ impl<H: Handler> Unpin for Connection<H> {}
 /// Whatever takes the actor away, a runtime that stops included: the connection has ended.
 impl<H: Handler> Drop for Connection<H> {
     fn drop(&mut self) {
-        self.depart();
+        self.depart(End { cause: CloseCause::Gone, code: None });
     }
 }

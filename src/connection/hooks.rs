@@ -2,7 +2,9 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     sync::Arc,
+    task::{self, Poll},
     time::Instant,
 };
 
@@ -33,7 +35,8 @@ impl<H: Handler> Connection<H> {
             let answer = guarded(limit, hook(&mut context)).instrument(span).await;
             (context, answer)
         };
-        ctx.wait(call.into_actor(self).map(move |(context, answer), this, _| {
+        let call = Call { hook: Box::pin(call), ended: false };
+        ctx.wait(call.map(move |(context, answer), this: &mut Self, _| {
             this.context = Some(context);
             match answer {
                 _ if !this.conn.outbox().is_open() => {}
@@ -183,6 +186,32 @@ impl<H: Handler> Connection<H> {
         for frame in outcome_frames(outcome, channel) {
             self.send(frame);
         }
+    }
+}
+
+/// A hook at work. A connection that ends meanwhile leaves its channels at once: nobody shall see it there until the hook is
+/// done. Its context comes back with the hook.
+struct Call<F> {
+    hook: Pin<Box<F>>,
+    ended: bool,
+}
+
+impl<H: Handler, F: Future> ActorFuture<Connection<H>> for Call<F> {
+    type Output = F::Output;
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        this: &mut Connection<H>,
+        _: &mut Context<Connection<H>>,
+        task: &mut task::Context<'_>,
+    ) -> Poll<F::Output> {
+        if !self.ended
+            && let Poll::Ready(end) = this.conn.outbox().poll_end(task)
+        {
+            self.ended = true;
+            this.leave(end);
+        }
+        self.hook.as_mut().poll(task)
     }
 }
 
