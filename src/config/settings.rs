@@ -85,7 +85,7 @@ section! {
     DrainSettings {
         /// Longest time a stop may take.
         grace: Duration = Duration::from_secs(30), Time::within(Duration::ZERO..=HOUR);
-        /// The closes of live connections are spread over this time; never longer than `grace`.
+        /// The closes of live connections are spread over at most this time, and never over more than `grace`.
         spread: Duration = Duration::from_secs(2), Time::within(Duration::ZERO..=HOUR);
     }
 }

@@ -26,6 +26,9 @@ use crate::{
     protocol::{ChannelName, CloseCode, ServerFrame, WireFrame},
 };
 
+/// How long a peer may take to answer a close of ours before its socket goes.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// One open connection.
 pub(super) struct Connection<H: Handler> {
     pub(super) conn: Conn,
@@ -43,7 +46,7 @@ pub(super) struct Connection<H: Handler> {
     /// Set when it has left its channels.
     departure: Option<Departure>,
     /// The connection's place; given back when it has ended.
-    _admission: Admission,
+    admission: Option<Admission>,
 }
 
 /// How a connection ended, and where it was.
@@ -81,7 +84,7 @@ impl<H: Handler> Connection<H> {
             verdict: birth.verdict,
             context: Some(birth.context),
             departure: None,
-            _admission: birth.admission,
+            admission: Some(birth.admission),
         }
     }
 
@@ -127,10 +130,11 @@ impl<H: Handler> Connection<H> {
 
     /// The first half of the end, once: out of the channels, where nobody shall see it any more.
     pub(super) fn leave(&mut self, end: End) -> &Departure {
-        let Self { conn, hub, machine, departure, .. } = self;
+        let Self { conn, hub, machine, departure, admission, .. } = self;
         departure.get_or_insert_with(|| {
             conn.outbox().end(end.clone(), []);
             let channels = hub.closed(conn, machine.user(), end.cause, Instant::now());
+            *admission = None;
             Departure { end, channels }
         })
     }
@@ -153,6 +157,12 @@ impl<H: Handler> Connection<H> {
         };
         log_close(&closing);
         self.closer.submit(CloseJob { conn: context, closing });
+    }
+
+    /// The end of the closing handshake: both sides have said goodbye, or one of them has had its time.
+    fn hang_up(&mut self, ctx: &mut Context<Self>) {
+        self.conn.outbox().finish();
+        ctx.stop();
     }
 }
 
@@ -181,8 +191,13 @@ impl<H: Handler> Actor for Connection<H> {
         let conn = self.conn.clone();
         let ended = poll_fn(move |cx| conn.outbox().poll_end(cx));
         ctx.spawn(ended.into_actor(self).map(|end, this, ctx| {
+            let ours = !matches!(end.cause, CloseCause::ClientClosed | CloseCause::Gone);
             this.depart(end);
-            ctx.stop();
+            if ours {
+                ctx.run_later(CLOSE_TIMEOUT, Self::hang_up);
+            } else {
+                this.hang_up(ctx);
+            }
         }));
         self.open(ctx);
         self.tick(ctx);
@@ -191,8 +206,11 @@ impl<H: Handler> Actor for Connection<H> {
 
 impl<H: Handler> StreamHandler<Result<AggregatedMessage, ProtocolError>> for Connection<H> {
     fn handle(&mut self, message: Result<AggregatedMessage, ProtocolError>, ctx: &mut Self::Context) {
-        // After the end nothing more is heard.
+        // After the end nothing more is heard but the answer to our close.
         if !self.conn.outbox().is_open() {
+            if let Ok(AggregatedMessage::Close(_)) = message {
+                self.hang_up(ctx);
+            }
             return;
         }
         let now = Instant::now();
@@ -224,10 +242,15 @@ impl<H: Handler> StreamHandler<Result<AggregatedMessage, ProtocolError>> for Con
     }
 
     /// The stream ends where the client broke the rules, or where the client is gone.
-    fn finished(&mut self, _ctx: &mut Self::Context) {
+    fn finished(&mut self, ctx: &mut Self::Context) {
         match self.verdict.get() {
             Some(violation) => self.protocol_error(violation.code, violation.reason),
-            None => self.conn.outbox().abandon(),
+            None => {
+                self.conn.outbox().abandon();
+                if self.departure.is_some() {
+                    ctx.stop();
+                }
+            }
         }
     }
 }
@@ -245,5 +268,6 @@ impl<H: Handler> Unpin for Connection<H> {}
 impl<H: Handler> Drop for Connection<H> {
     fn drop(&mut self) {
         self.depart(End { cause: CloseCause::Gone, code: None });
+        self.conn.outbox().finish();
     }
 }

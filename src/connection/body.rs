@@ -13,23 +13,23 @@ use std::{
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::Bytes;
 
-use crate::{cluster::SocketGuard, domain::Conn};
+use crate::{cluster::SocketGuard, domain::Outbox};
 
-pub(super) struct OutboxBody {
-    conn: Conn,
+pub(super) struct OutboxBody<O> {
+    outbox: O,
     batch: VecDeque<Bytes>,
     /// The body that actix-ws made. Nothing is ever sent through it; dropping it tells the message stream that the peer is gone.
     _peer_gone: BoxBody,
     _socket: SocketGuard,
 }
 
-impl OutboxBody {
-    pub(super) fn new(conn: Conn, peer_gone: BoxBody, socket: SocketGuard) -> Self {
-        Self { conn, batch: VecDeque::new(), _peer_gone: peer_gone, _socket: socket }
+impl<O: AsRef<Outbox>> OutboxBody<O> {
+    pub(super) fn new(outbox: O, peer_gone: BoxBody, socket: SocketGuard) -> Self {
+        Self { outbox, batch: VecDeque::new(), _peer_gone: peer_gone, _socket: socket }
     }
 }
 
-impl MessageBody for OutboxBody {
+impl<O: AsRef<Outbox> + Unpin> MessageBody for OutboxBody<O> {
     type Error = Infallible;
 
     fn size(&self) -> BodySize {
@@ -38,7 +38,7 @@ impl MessageBody for OutboxBody {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
         let this = &mut *self;
-        if this.batch.is_empty() && !ready!(this.conn.outbox().poll_drain(cx, &mut this.batch)) {
+        if this.batch.is_empty() && !ready!(this.outbox.as_ref().poll_drain(cx, &mut this.batch)) {
             return Poll::Ready(None);
         }
         let frame = this.batch.pop_front();

@@ -11,28 +11,26 @@ use std::{
 
 use actix::{Actor, StreamHandler};
 use actix_web::{
-    FromRequest, HttpRequest, HttpResponse,
-    body::BodyStream,
-    dev,
+    FromRequest, HttpRequest, HttpResponse, dev,
     http::{StatusCode, header},
-    web,
+    rt, web,
 };
-use actix_ws::AggregatedMessageStream;
-use bytes::Bytes;
+use actix_ws::{AggregatedMessage, AggregatedMessageStream};
+use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::{
     Transport,
-    actor::{Birth, Connection},
+    actor::{Birth, CLOSE_TIMEOUT, Connection},
     admission::{Refusal, Request},
     body::OutboxBody,
     guard::{FrameGuard, Verdict},
 };
 use crate::{
     cluster::Admission,
-    domain::{Conn, ConnState, Handler, Handshake, Hub, NeverOpened, NewConn, Stage},
+    domain::{CloseCause, Conn, ConnState, Handler, Handshake, Hub, NeverOpened, NewConn, Outbox, Stage},
     lifecycle::guarded,
-    protocol::{Claims, CloseCode, ServerFrame, SocketId, WireFrame},
+    protocol::{Claims, CloseCode, SocketId},
 };
 
 /// `GET /app/{key}` and `GET /ctx/{token}/app/{key}`.
@@ -54,13 +52,11 @@ pub(super) async fn upgrade<H: Handler>(
             return Ok(not_an_upgrade(&request, &error));
         }
     };
+    let limit = transport.settings.max_message_bytes;
+    let stream = stream.max_frame_size(limit).aggregate_continuations().max_continuation_size(limit);
     match admit(&transport, &request, &asked, &mut knock).await {
-        Err(refusal) => Ok(refuse(response, &refusal, &transport)),
-        Ok(admitted) => {
-            let limit = transport.settings.max_message_bytes;
-            let stream = stream.max_frame_size(limit).aggregate_continuations().max_continuation_size(limit);
-            Ok(open(response, stream, verdict, admitted, &transport))
-        }
+        Err(refusal) => Ok(refuse(response, stream, &refusal, &transport)),
+        Ok(admitted) => Ok(open(response, stream, verdict, admitted, &transport)),
     }
 }
 
@@ -156,17 +152,26 @@ fn open<H: Handler>(
     response.map_body(|_, peer_gone| OutboxBody::new(body_conn, peer_gone, socket)).map_into_boxed_body()
 }
 
-/// 101, one error frame, one close frame with the same code.
-fn refuse<H: Handler>(response: HttpResponse, refusal: &Refusal, transport: &Transport<H>) -> HttpResponse {
+/// 101, one error frame, one close frame with the same code; the socket goes when the peer has answered, or after a while.
+fn refuse<H: Handler>(
+    response: HttpResponse,
+    mut stream: AggregatedMessageStream,
+    refusal: &Refusal,
+    transport: &Transport<H>,
+) -> HttpResponse {
     let Refusal { code, message } = refusal;
     tracing::debug!(code = code.as_u16(), "Refusing a connection: {message}");
-    let error = ServerFrame::Error { code: *code, message, channel: None }.encode();
-    let frames = [error, WireFrame::close(*code, message)].map(|frame| Ok::<Bytes, std::convert::Infallible>(frame.into_bytes()));
+    let outbox = Arc::new(Outbox::new(usize::MAX));
+    outbox.fail(CloseCause::Refused, *code, message);
+    let farewell = Arc::clone(&outbox);
+    rt::spawn(async move {
+        let answer = async { while !matches!(stream.recv().await, None | Some(Err(_) | Ok(AggregatedMessage::Close(_)))) {} };
+        // Out of time is an answer, too.
+        let _ = timeout(CLOSE_TIMEOUT, answer).await;
+        farewell.finish();
+    });
     let socket = transport.broker.socket();
-    let frames = futures_util::stream::iter(frames.into_iter().inspect(move |_| {
-        let _counted_until_written = &socket;
-    }));
-    response.map_body(|_, _| BodyStream::new(frames)).map_into_boxed_body()
+    response.map_body(|_, peer_gone| OutboxBody::new(outbox, peer_gone, socket)).map_into_boxed_body()
 }
 
 /// The answer to a request that is no upgrade, or a broken one. HTTP can say it: no WebSocket client asked.

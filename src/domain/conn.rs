@@ -205,6 +205,12 @@ impl Conn {
     }
 }
 
+impl AsRef<Outbox> for Conn {
+    fn as_ref(&self) -> &Outbox {
+        self.outbox()
+    }
+}
+
 impl PartialEq for Conn {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

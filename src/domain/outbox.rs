@@ -43,8 +43,10 @@ enum Phase {
     /// Takes frames.
     #[default]
     Open,
-    /// Takes none; what is queued is still written.
+    /// Takes none; what is queued is still written, and then the peer's answer is waited for.
     Ending,
+    /// Takes none; what is queued is still written, and then it is over.
+    Finishing,
     /// Nothing will be written any more.
     Ended,
 }
@@ -125,6 +127,17 @@ impl Outbox {
         wake(wakers.1);
     }
 
+    /// The peer has answered the close, or has had its time: the socket may go as soon as everything is written.
+    pub fn finish(&self) {
+        let mut queue = self.queue.lock();
+        if queue.phase == Phase::Ending {
+            queue.phase = Phase::Finishing;
+        }
+        let waker = queue.drain_waker.take();
+        drop(queue);
+        wake(waker);
+    }
+
     /// Nobody is there to write to any more: drops everything.
     pub fn abandon(&self) {
         let mut queue = self.queue.lock();
@@ -157,7 +170,7 @@ impl Outbox {
         if queue.frames.capacity() > 64 {
             queue.frames = VecDeque::new();
         }
-        if queue.phase == Phase::Open {
+        if matches!(queue.phase, Phase::Open | Phase::Ending) {
             queue.drain_waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -243,7 +256,9 @@ mod tests {
         let (frames, end) = drain(&outbox);
         assert_eq!(frames.len(), 2, "one error frame and one close frame");
         assert_eq!(frames[1][2..4], 4100_u16.to_be_bytes());
-        assert_eq!(end, Some(false));
+        assert_eq!(end, None, "the peer may answer the close");
+        outbox.finish();
+        assert_eq!(drain(&outbox), (vec![], Some(false)));
     }
 
     #[test]
@@ -259,8 +274,9 @@ mod tests {
         outbox.push(WireFrame::text("hi"));
         assert!(outbox.fail(CloseCause::Kicked, CloseCode::UNAUTHORIZED, "out"));
         assert!(!outbox.fail(CloseCause::Idle, CloseCode::PONG_TIMEOUT, "late"));
+        outbox.finish();
         let (frames, end) = drain(&outbox);
-        assert_eq!((frames.len(), end), (3, Some(false)));
+        assert_eq!((frames.len(), end), (3, Some(false)), "what is queued goes out before it is over");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Reading request bodies, or reading them away.
 //!
-//! Both stop at the limit. A length that is announced above it is refused before a byte is read; the server then closes the
-//! connection, but goes on reading for a while, so that the refusal reaches a client that is still sending.
+//! Both keep nothing beyond the limit. What is beyond it is read away, up to a point, because a client that is still sending when
+//! the connection is closed may never see its refusal.
 
 use actix_web::{
     dev,
@@ -11,6 +11,9 @@ use actix_web::{
 use futures_util::StreamExt;
 
 use super::error::ApiError;
+
+/// A body above the limit that announces no more than this many bytes is read away before it is refused.
+const MAX_READ_AWAY: u64 = 64 * 1024 * 1024;
 
 /// The whole body.
 ///
@@ -46,19 +49,22 @@ async fn receive(mut payload: dev::Payload, headers: &HeaderMap, limit: usize, m
         return Ok(0);
     }
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| usize::try_from(length).is_ok_and(|length| length > limit)) {
+    let too_large = |length: u64| length > limit as u64;
+    if announced.is_some_and(|length| length > MAX_READ_AWAY && too_large(length)) {
         return Err(ApiError::BodyTooLarge { max: limit });
     }
     let mut received = 0;
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| ApiError::BrokenBody)?;
         received += chunk.len();
-        if received > limit {
-            return Err(ApiError::BodyTooLarge { max: limit });
+        if !too_large(received as u64) {
+            take(chunk);
+        } else if announced.is_none() {
+            // The server goes on reading a chunked body to its end after the answer.
+            break;
         }
-        take(chunk);
     }
-    Ok(received)
+    if too_large(received as u64) { Err(ApiError::BodyTooLarge { max: limit }) } else { Ok(received) }
 }
 
 /// What follows a request for an upgrade is no body: it lasts as long as the connection.
@@ -96,10 +102,12 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn an_announced_length_is_enough_to_be_refused() {
-        for length in ["4", "18446744073709551615"] {
-            assert!(matches!(keep(dev::Payload::None, &announcing(length), 3).await, Err(ApiError::BodyTooLarge { max: 3 })), "{length}");
+    async fn an_announced_length_may_be_enough_to_be_refused() {
+        for length in ["67108865", "18446744073709551615"] {
+            let endless: dev::Payload = dev::Payload::Stream { payload: Box::pin(stream::pending()) };
+            assert!(matches!(keep(endless, &announcing(length), 3).await, Err(ApiError::BodyTooLarge { max: 3 })), "{length}");
         }
+        assert!(matches!(keep(payload(&["ab", "cd"]), &announcing("4"), 3).await, Err(ApiError::BodyTooLarge { max: 3 })));
         assert_eq!(keep(payload(&["abc"]), &announcing("3"), 3).await.unwrap(), "abc");
     }
 

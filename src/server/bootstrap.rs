@@ -99,6 +99,8 @@ pub(super) fn build<H: Handler>(server: Server<H>) -> Result<Application, Server
         .max_connections(usize::MAX >> 1)
         .max_connection_rate(8_192)
         .keep_alive(KEEP_ALIVE)
+        // Our own sockets say goodbye before their body ends: nothing is left to linger for.
+        .client_disconnect_timeout(Duration::ZERO)
         // A half-closed peer would keep its socket (actix-web #3748).
         .h1_allow_half_closed(false)
         .h1_write_buffer_size(WRITE_BUFFER)
