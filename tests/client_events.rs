@@ -56,6 +56,38 @@ fn on_a_presence_channel_the_others_get_string_data_and_the_senders_user_id() {
     }
 }
 
+/// A re-subscribe is acknowledged and changes nothing (2.6): the sender stays the member it joined as.
+#[test]
+fn a_second_subscribe_as_somebody_else_does_not_change_the_senders_user_id() {
+    let broker = shared();
+    let channel = unique("presence-chat");
+    let (mut sender, mut other) = (broker.ws(), broker.ws());
+    sender.join(&channel, &member("1", None));
+    other.join(&channel, &member("9", None));
+    sender.expect("pusher_internal:member_added");
+    sender.join(&channel, &member("2", None));
+    sender.send_text(&event("client-a", &channel, &json!(1)));
+    assert_eq!(other.expect("client-a").json["user_id"], "1");
+}
+
+/// Whatever arrived whole is handled before the end is (protocol.md 1.7).
+#[test]
+fn events_that_a_client_sends_with_its_last_breath_are_relayed() {
+    let broker = shared();
+    for events in [1, 3, 9] {
+        for _ in 0..5 {
+            let channel = unique("private-last");
+            let (mut sender, mut receiver) = pair(&broker, &channel);
+            let frames: Vec<u8> = (0..events).flat_map(|n| wire(1, event("client-bye", &channel, &json!(n)).as_bytes())).collect();
+            sender.send_bytes(&frames);
+            sender.half_close();
+            for n in 0..events {
+                receiver.expect_data("client-bye", &channel, &n.to_string());
+            }
+        }
+    }
+}
+
 #[test]
 fn on_a_private_channel_there_is_no_user_id() {
     let broker = shared();

@@ -197,6 +197,9 @@ fn a_stop_lets_a_running_hook_finish_and_then_runs_on_close() {
     let mut late = Ws::upgrade(live.address, "/app/app-key?protocol=7", &[]);
     assert_eq!(told_off(&mut late, 4100), "The server is shutting down");
     drop((ws, late));
+    until("the sockets are gone", || live.broker.socket_count() == 0);
+    // The drain looks every 20 ms and gives the last bytes 50 ms: longer than it would need to stop too early.
+    std::thread::sleep(std::time::Duration::from_millis(300));
     assert!(live.running() && journal.closes().is_empty());
     gate.let_through(1);
     live.stopped();

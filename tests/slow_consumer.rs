@@ -145,3 +145,16 @@ fn a_small_outbox_serves_a_reader_that_is_awake() {
     }
     ws.quiet();
 }
+
+/// The outbox bounds what waits, not what one event may have: a reader that keeps up gets it.
+#[test]
+fn an_event_larger_than_the_outbox_reaches_a_client_that_reads() {
+    let broker = Broker::with(server_with("outbox_size = \"64KiB\"", "[apps.limits]\nmax_event_bytes = \"200KiB\""));
+    let mut ws = broker.ws();
+    ws.subscribe(CHANNEL);
+    let data = "x".repeat(200 * 1024);
+    let event = json!({ "name": "large", "channel": CHANNEL, "data": data }).to_string();
+    assert_eq!(broker.http().post("/events", event).json(), json!({}));
+    ws.expect_data("large", CHANNEL, &data);
+    ws.quiet();
+}

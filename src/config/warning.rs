@@ -15,6 +15,11 @@ pub enum Warning {
         /// The address.
         host: String,
     },
+    /// An application takes TLS connections only, and this release has none to offer.
+    ForceTls {
+        /// The application's id.
+        app: String,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -22,6 +27,10 @@ impl fmt::Display for Warning {
         match self {
             Self::DevelopmentApp => f.write_str(
                 "Serving the development application app-id, whose secret everybody knows: configure [[apps]] before others use this broker",
+            ),
+            Self::ForceTls { app } => write!(
+                f,
+                "apps[].force_tls of {app} refuses every connection: this release speaks no TLS itself and takes no proxy's word for it"
             ),
             Self::DevelopmentAppExposed { host } => write!(
                 f,
@@ -35,11 +44,14 @@ impl fmt::Display for Warning {
 impl Settings {
     /// What should be said aloud at the start.
     pub fn warnings(&self) -> Vec<Warning> {
-        match (self.is_development(), self.server.is_loopback()) {
+        let mut warnings = match (self.is_development(), self.server.is_loopback()) {
             (false, _) => Vec::new(),
             (true, true) => vec![Warning::DevelopmentApp],
             (true, false) => vec![Warning::DevelopmentAppExposed { host: self.server.host.clone() }],
-        }
+        };
+        let unreachable = self.apps.iter().filter(|app| app.force_tls);
+        warnings.extend(unreachable.map(|app| Warning::ForceTls { app: app.id.clone() }));
+        warnings
     }
 }
 
@@ -56,5 +68,7 @@ mod tests {
         assert!(settings.warnings()[0].to_string().starts_with("INSECURE"));
         settings.apps = vec![AppSettings::new("shop", "key", "long-secret")];
         assert_eq!(settings.warnings(), []);
+        settings.apps[0].force_tls = true;
+        assert_eq!(settings.warnings(), [Warning::ForceTls { app: "shop".to_owned() }]);
     }
 }

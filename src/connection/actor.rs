@@ -5,7 +5,7 @@
 
 use std::{
     future::poll_fn,
-    io::ErrorKind,
+    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,7 +15,7 @@ use actix_ws::{AggregatedMessage, ProtocolError};
 use tracing::Span;
 
 use super::{
-    guard::Verdict,
+    guard::Inlet,
     machine::{Action, Actions, Machine},
     settings::ConnectionSettings,
 };
@@ -38,14 +38,14 @@ pub(super) struct Connection<H: Handler> {
     pub(super) settings: Arc<ConnectionSettings>,
     pub(super) handler: Arc<H>,
     closer: Closer<H::Conn>,
-    verdict: Verdict,
+    inlet: Rc<Inlet>,
     /// Taken while a hook has it, and for good when the connection has ended.
     pub(super) context: Option<H::Conn>,
     /// What the log lines of its hooks stand in.
     pub(super) span: Span,
     /// Set when it has left its channels.
     departure: Option<Departure>,
-    /// The connection's place; given back when it has ended.
+    /// The connection's place in the node; given back when its close is handed over.
     admission: Option<Admission>,
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Birth<H: Handler> {
     pub(super) settings: Arc<ConnectionSettings>,
     pub(super) handler: Arc<H>,
     pub(super) closer: Closer<H::Conn>,
-    pub(super) verdict: Verdict,
+    pub(super) inlet: Rc<Inlet>,
     pub(super) context: H::Conn,
     pub(super) admission: Admission,
 }
@@ -81,7 +81,7 @@ impl<H: Handler> Connection<H> {
             settings: birth.settings,
             handler: birth.handler,
             closer: birth.closer,
-            verdict: birth.verdict,
+            inlet: birth.inlet,
             context: Some(birth.context),
             departure: None,
             admission: Some(birth.admission),
@@ -130,11 +130,10 @@ impl<H: Handler> Connection<H> {
 
     /// The first half of the end, once: out of the channels, where nobody shall see it any more.
     pub(super) fn leave(&mut self, end: End) -> &Departure {
-        let Self { conn, hub, machine, departure, admission, .. } = self;
+        let Self { conn, hub, machine, departure, .. } = self;
         departure.get_or_insert_with(|| {
             conn.outbox().end(end.clone(), []);
             let channels = hub.closed(conn, machine.user(), end.cause, Instant::now());
-            *admission = None;
             Departure { end, channels }
         })
     }
@@ -157,6 +156,8 @@ impl<H: Handler> Connection<H> {
         };
         log_close(&closing);
         self.closer.submit(CloseJob { conn: context, closing });
+        // Not before: a stop waits for the places first and for the closes then, and nothing may fall between.
+        self.admission = None;
     }
 
     /// The end of the closing handshake: both sides have said goodbye, or one of them has had its time.
@@ -234,8 +235,6 @@ impl<H: Handler> StreamHandler<Result<AggregatedMessage, ProtocolError>> for Con
                 let answer = code.map_or_else(WireFrame::close_without_code, |code| WireFrame::close(code, ""));
                 self.conn.outbox().end(End { cause: CloseCause::ClientClosed, code }, [answer]);
             }
-            // The payload broke off: the peer is gone.
-            Err(ProtocolError::Io(error)) if error.kind() != ErrorKind::InvalidData => self.conn.outbox().abandon(),
             // The guard lets no binary message and no broken frame through: what is left is text that is not UTF-8.
             Ok(AggregatedMessage::Binary(_)) | Err(_) => self.protocol_error(CloseCode::INVALID_UTF8, "Text must be UTF-8"),
         }
@@ -243,7 +242,7 @@ impl<H: Handler> StreamHandler<Result<AggregatedMessage, ProtocolError>> for Con
 
     /// The stream ends where the client broke the rules, or where the client is gone.
     fn finished(&mut self, ctx: &mut Self::Context) {
-        match self.verdict.get() {
+        match self.inlet.violation() {
             Some(violation) => self.protocol_error(violation.code, violation.reason),
             None => {
                 self.conn.outbox().abandon();

@@ -7,25 +7,35 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::Bytes;
 
+use super::guard::Inlet;
 use crate::{cluster::SocketGuard, domain::Outbox};
 
 pub(super) struct OutboxBody<O> {
     outbox: O,
     batch: VecDeque<Bytes>,
-    /// The body that actix-ws made. Nothing is ever sent through it; dropping it tells the message stream that the peer is gone.
-    _peer_gone: BoxBody,
+    /// The body that actix-ws made. Nothing is ever sent through it; at the end the guard takes it over.
+    replaced: Option<BoxBody>,
+    inlet: Rc<Inlet>,
     _socket: SocketGuard,
 }
 
 impl<O: AsRef<Outbox>> OutboxBody<O> {
-    pub(super) fn new(outbox: O, peer_gone: BoxBody, socket: SocketGuard) -> Self {
-        Self { outbox, batch: VecDeque::new(), _peer_gone: peer_gone, _socket: socket }
+    pub(super) fn new(outbox: O, replaced: BoxBody, inlet: Rc<Inlet>, socket: SocketGuard) -> Self {
+        Self { outbox, batch: VecDeque::new(), replaced: Some(replaced), inlet, _socket: socket }
+    }
+}
+
+/// The dispatcher has let go of the response: everything is written, or the peer is gone.
+impl<O> Drop for OutboxBody<O> {
+    fn drop(&mut self) {
+        self.inlet.close(self.replaced.take());
     }
 }
 

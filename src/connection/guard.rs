@@ -2,23 +2,45 @@
 //!
 //! The decoder compares a frame's length only after the whole frame is buffered, and reports an error before the good frames
 //! that were read with it. So frames are handed to it one at a time, and the stream just ends where a bad one begins; the
-//! [`Verdict`] says why.
+//! [`Inlet`] says why.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
-use actix_web::{dev, error::PayloadError};
+use actix_web::{body::BoxBody, dev, error::PayloadError};
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 
 use super::scanner::{Scanned, Scanner, Violation};
 
-/// Where the guard leaves the reason, for the actor to find when its stream ends.
-pub(super) type Verdict = Rc<Cell<Option<Violation>>>;
+/// What the guard shares with the actor and with the response body of one connection.
+#[derive(Default)]
+pub(super) struct Inlet {
+    violation: Cell<Option<Violation>>,
+    /// The body that actix-ws made, once the dispatcher has let go of ours: the peer is gone. Dropped no sooner than the guard,
+    /// because it tells the decoder to read no more, and whole frames may still wait here.
+    peer_gone: RefCell<Option<BoxBody>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Inlet {
+    /// How the client broke the rules, if the stream ended for that.
+    pub(super) fn violation(&self) -> Option<Violation> {
+        self.violation.get()
+    }
+
+    /// Nothing will come any more but what is here already.
+    pub(super) fn close(&self, body: Option<BoxBody>) {
+        *self.peer_gone.borrow_mut() = body;
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
 
 pub(super) struct FrameGuard {
     inner: dev::Payload,
@@ -27,16 +49,29 @@ pub(super) struct FrameGuard {
     unseen: Bytes,
     /// The beginning of a header, held back until the rest has shown that it is in order.
     held: BytesMut,
-    /// A whole frame was handed out: the decoder takes it before it gets more.
+    /// A whole frame was handed out: the decoder takes it before it gets more, or learns of the end.
     yielding: bool,
-    verdict: Verdict,
+    inlet: Rc<Inlet>,
 }
 
 impl FrameGuard {
-    pub(super) fn new(inner: dev::Payload, max_message_bytes: usize) -> (Self, Verdict) {
-        let verdict = Verdict::default();
+    pub(super) fn new(inner: dev::Payload, max_message_bytes: usize) -> (Self, Rc<Inlet>) {
+        let inlet = Rc::<Inlet>::default();
         let scanner = Scanner::new(max_message_bytes);
-        (Self { inner, scanner, unseen: Bytes::new(), held: BytesMut::new(), yielding: false, verdict: Rc::clone(&verdict) }, verdict)
+        (Self { inner, scanner, unseen: Bytes::new(), held: BytesMut::new(), yielding: false, inlet: Rc::clone(&inlet) }, inlet)
+    }
+
+    /// The next bytes of the request; `None` when the peer is gone, in whatever way.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        match Pin::new(&mut self.inner).poll_next(cx) {
+            Poll::Ready(Some(Ok(bytes))) => Poll::Ready(Some(bytes)),
+            Poll::Ready(Some(Err(_)) | None) => Poll::Ready(None),
+            Poll::Pending if self.inlet.peer_gone.borrow().is_some() => Poll::Ready(None),
+            Poll::Pending => {
+                *self.inlet.waker.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
     }
 }
 
@@ -44,19 +79,19 @@ impl Stream for FrameGuard {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.verdict.get().is_some() {
+        if self.inlet.violation().is_some() {
             return Poll::Ready(None);
         }
-        if std::mem::take(&mut self.yielding) && !self.unseen.is_empty() {
+        if std::mem::take(&mut self.yielding) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         let this = &mut *self;
         loop {
             if this.unseen.is_empty() {
-                match ready!(Pin::new(&mut this.inner).poll_next(cx)) {
-                    Some(Ok(bytes)) => this.unseen = bytes,
-                    end => return Poll::Ready(end),
+                match ready!(this.poll_more(cx)) {
+                    Some(bytes) => this.unseen = bytes,
+                    None => return Poll::Ready(None),
                 }
             }
             let seen = match this.scanner.scan(&this.unseen) {
@@ -71,7 +106,7 @@ impl Stream for FrameGuard {
                 }
                 Scanned::Broken(violation) => {
                     this.unseen = Bytes::new();
-                    this.verdict.set(Some(violation));
+                    this.inlet.violation.set(Some(violation));
                     return Poll::Ready(None);
                 }
             };
@@ -100,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    fn guard(chunks: Vec<Vec<u8>>) -> (FrameGuard, Verdict) {
+    fn guard(chunks: Vec<Vec<u8>>) -> (FrameGuard, Rc<Inlet>) {
         let chunks = stream::iter(chunks.into_iter().map(|chunk| Ok(Bytes::from(chunk))));
         FrameGuard::new(dev::Payload::Stream { payload: Box::pin(chunks) }, 1_000)
     }
@@ -124,7 +159,7 @@ mod tests {
         let bad = vec![0xC1, 0x81, 0, 0, 0, 0, b'b'];
         let (guard, verdict) = guard(vec![[good.clone(), good.clone(), bad, good.clone()].concat()]);
         assert_eq!(run(guard), [Bytes::from(good.clone()), Bytes::from(good)]);
-        assert_eq!(verdict.get().unwrap().code.as_u16(), 1002);
+        assert_eq!(verdict.violation().unwrap().code.as_u16(), 1002);
     }
 
     #[test]
@@ -134,7 +169,7 @@ mod tests {
         header.extend([0; 4]);
         let (guard, verdict) = guard(vec![header, vec![0; 500]]);
         assert!(run(guard).is_empty());
-        assert_eq!(verdict.get().unwrap().code.as_u16(), 1009);
+        assert_eq!(verdict.violation().unwrap().code.as_u16(), 1009);
     }
 
     #[test]
@@ -144,13 +179,13 @@ mod tests {
         assert_eq!(run(good).concat(), frame);
         let (bad, verdict) = guard(vec![vec![0xC1], vec![0x81], vec![0; 5]]);
         assert!(run(bad).is_empty());
-        assert_eq!(verdict.get().unwrap().code.as_u16(), 1002);
+        assert_eq!(verdict.violation().unwrap().code.as_u16(), 1002);
     }
 
     #[test]
     fn a_payload_that_ends_ends_without_a_verdict() {
         let (guard, verdict) = guard(vec![vec![0x81], vec![0x81, 0, 0, 0]]);
         assert_eq!(run(guard).len(), 0);
-        assert_eq!(verdict.get(), None);
+        assert_eq!(verdict.violation(), None);
     }
 }

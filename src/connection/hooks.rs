@@ -13,7 +13,7 @@ use tracing::{Instrument, Span};
 
 use super::{actor::Connection, machine::limit_reached};
 use crate::{
-    domain::{ClientEvent, CloseCause, ConnectionError, Handler, Join, Outcome, Reject, Subscribe},
+    domain::{ClientEvent, CloseCause, ConnectionError, Handler, Join, Joined, Outcome, Reject, Subscribe},
     lifecycle::{HookFailure, guarded},
     protocol::{ChannelName, CloseCode, ServerFrame, SignedUser, SubscriptionError, WireFrame},
 };
@@ -98,11 +98,15 @@ impl<H: Handler> Connection<H> {
     pub(super) fn join(&mut self, subscribe: &Subscribe, outcome: &Outcome) {
         let greeting = outcome_frames(outcome, Some(&subscribe.channel)).collect::<Vec<_>>();
         let join = Join { conn: &self.conn, member: subscribe.member.as_ref(), greeting: &greeting, now: Instant::now() };
-        if let Err(full) = self.hub.join(&subscribe.channel, &join) {
-            let error = limit_reached(CloseCode::OVER_CAPACITY, full.to_string());
-            return self.refuse_subscription(subscribe.channel.as_str(), &error);
+        match self.hub.join(&subscribe.channel, &join) {
+            Ok(Joined::New) => self.machine.joined(subscribe),
+            // Acknowledged, and nothing else: the member stays who it was (protocol.md 2.6).
+            Ok(Joined::Again) => {}
+            Err(full) => {
+                let error = limit_reached(CloseCode::OVER_CAPACITY, full.to_string());
+                self.refuse_subscription(subscribe.channel.as_str(), &error);
+            }
         }
-        self.machine.joined(subscribe);
     }
 
     pub(super) fn unsubscribe(&mut self, channel: ChannelName, ctx: &mut Context<Self>) {

@@ -5,6 +5,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
     sync::Arc,
     time::Instant,
 };
@@ -24,7 +25,7 @@ use super::{
     actor::{Birth, CLOSE_TIMEOUT, Connection},
     admission::{Refusal, Request},
     body::OutboxBody,
-    guard::{FrameGuard, Verdict},
+    guard::{FrameGuard, Inlet},
 };
 use crate::{
     cluster::Admission,
@@ -41,7 +42,7 @@ pub(super) async fn upgrade<H: Handler>(
 ) -> Result<HttpResponse, actix_web::Error> {
     let asked = Request::read(&request);
     let mut knock = Knock::new(&request, &asked, &transport);
-    let (guard, verdict) = FrameGuard::new(payload.into_inner(), transport.settings.max_message_bytes);
+    let (guard, inlet) = FrameGuard::new(payload.into_inner(), transport.settings.max_message_bytes);
     let mut guarded_payload: dev::Payload = dev::Payload::Stream { payload: Box::pin(guard) };
     let payload = web::Payload::from_request(&request, &mut guarded_payload).await?;
     // The session is dropped: nothing is ever sent through it, and a kept one would keep the socket.
@@ -55,8 +56,8 @@ pub(super) async fn upgrade<H: Handler>(
     let limit = transport.settings.max_message_bytes;
     let stream = stream.max_frame_size(limit).aggregate_continuations().max_continuation_size(limit);
     match admit(&transport, &request, &asked, &mut knock).await {
-        Err(refusal) => Ok(refuse(response, stream, &refusal, &transport)),
-        Ok(admitted) => Ok(open(response, stream, verdict, admitted, &transport)),
+        Err(refusal) => Ok(refuse(response, stream, inlet, &refusal, &transport)),
+        Ok(admitted) => Ok(open(response, stream, inlet, admitted, &transport)),
     }
 }
 
@@ -128,12 +129,12 @@ fn enter<H: Handler>(transport: &Transport<H>, request: &HttpRequest, asked: &Re
 fn open<H: Handler>(
     response: HttpResponse,
     stream: AggregatedMessageStream,
-    verdict: Verdict,
+    inlet: Rc<Inlet>,
     admitted: Admitted<H::Conn>,
     transport: &Transport<H>,
 ) -> HttpResponse {
     let Admitted { conn, hub, admission, context } = admitted;
-    let (body_conn, socket) = (conn.clone(), transport.broker.socket());
+    let (body_conn, body_inlet, socket) = (conn.clone(), Rc::clone(&inlet), transport.broker.socket());
     let birth = Birth {
         conn,
         hub,
@@ -141,7 +142,7 @@ fn open<H: Handler>(
         settings: Arc::clone(&transport.settings),
         handler: Arc::clone(&transport.handler),
         closer: transport.closer.clone(),
-        verdict,
+        inlet,
         context,
         admission,
     };
@@ -149,13 +150,14 @@ fn open<H: Handler>(
         Connection::<H>::add_stream(stream, ctx);
         Connection::new(birth)
     });
-    response.map_body(|_, peer_gone| OutboxBody::new(body_conn, peer_gone, socket)).map_into_boxed_body()
+    response.map_body(|_, replaced| OutboxBody::new(body_conn, replaced, body_inlet, socket)).map_into_boxed_body()
 }
 
 /// 101, one error frame, one close frame with the same code; the socket goes when the peer has answered, or after a while.
 fn refuse<H: Handler>(
     response: HttpResponse,
     mut stream: AggregatedMessageStream,
+    inlet: Rc<Inlet>,
     refusal: &Refusal,
     transport: &Transport<H>,
 ) -> HttpResponse {
@@ -171,7 +173,7 @@ fn refuse<H: Handler>(
         farewell.finish();
     });
     let socket = transport.broker.socket();
-    response.map_body(|_, peer_gone| OutboxBody::new(outbox, peer_gone, socket)).map_into_boxed_body()
+    response.map_body(|_, replaced| OutboxBody::new(outbox, replaced, inlet, socket)).map_into_boxed_body()
 }
 
 /// The answer to a request that is no upgrade, or a broken one. HTTP can say it: no WebSocket client asked.

@@ -69,7 +69,7 @@ pub struct Closing {
     pub channels: Vec<ChannelName>,
     /// How long it was open.
     pub connected_for: Duration,
-    /// Payload bytes received.
+    /// Bytes of text messages received.
     pub bytes_in: u64,
     /// Bytes handed to the socket, frame headers included.
     pub bytes_out: u64,

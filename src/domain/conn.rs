@@ -142,7 +142,7 @@ impl Conn {
         channels
     }
 
-    /// Payload bytes received.
+    /// Bytes of text messages received.
     pub fn bytes_in(&self) -> u64 {
         self.0.bytes_in.load(Ordering::Relaxed)
     }

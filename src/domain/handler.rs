@@ -11,7 +11,7 @@ use crate::protocol::{ChannelName, ChannelPattern, Claims, CloseCode, Member, Si
 /// `on_subscribe`, `on_message`, `on_unsubscribe`, one at a time in the order of the client's frames → the connection leaves
 /// its channels → `on_close`. Every connection for which `on_open` was called gets exactly one `on_close`, whatever ends it.
 ///
-/// Every hook has a time limit (`server.hook_timeout`, 5 s) and is guarded against panics. A hook that runs out of time or
+/// Every async hook has a time limit (`server.hook_timeout`, 5 s), and all are guarded against panics. A hook that runs out of time or
 /// panics closes its connection with 4100 and [`super::CloseCause::HandlerFailed`]; `on_close` still gets the context.
 pub trait Handler: Send + Sync + 'static {
     /// What the application knows about one connection. Made by the handshake, owned by the connection, consumed by the close.

@@ -84,7 +84,8 @@ impl Outbox {
             return Pushed::Ended;
         }
         let cost = frame.len() + FRAME_OVERHEAD;
-        if queue.bytes + cost > self.max_bytes {
+        // A reader that keeps up has an empty queue: one frame always fits, however large the limits let it be.
+        if queue.bytes + cost > self.max_bytes && !queue.frames.is_empty() {
             // The frames may be large and shared: they are dropped after the lock is.
             let dropped = std::mem::take(&mut queue.frames);
             queue.bytes = 0;
@@ -259,6 +260,16 @@ mod tests {
         assert_eq!(end, None, "the peer may answer the close");
         outbox.finish();
         assert_eq!(drain(&outbox), (vec![], Some(false)));
+    }
+
+    #[test]
+    fn one_frame_fits_an_empty_queue_however_large_it_is() {
+        let outbox = Outbox::new(1_000);
+        let huge = WireFrame::text(&"x".repeat(5_000));
+        assert_eq!(outbox.push(huge.clone()), Pushed::Queued);
+        assert_eq!(drain(&outbox).0.len(), 1);
+        assert_eq!(outbox.push(huge.clone()), Pushed::Queued);
+        assert_eq!(outbox.push(huge), Pushed::Overflowed);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 
 use super::{Conn, Delivery, outbox::Pushed};
-use crate::protocol::{ChannelName, ServerFrame, SignedUser};
+use crate::protocol::{ChannelName, ServerFrame, SignedUser, SocketId};
 
 /// The signed-in users of one application.
 #[derive(Debug, Default)]
@@ -15,10 +15,12 @@ pub(super) struct Users {
     state: Mutex<State>,
 }
 
+type Connections = HashMap<SocketId, Conn>;
+
 #[derive(Debug, Default)]
 struct State {
-    online: HashMap<Arc<str>, Vec<Conn>>,
-    watchers: HashMap<Arc<str>, Vec<Conn>>,
+    online: HashMap<Arc<str>, Connections>,
+    watchers: HashMap<Arc<str>, Connections>,
 }
 
 impl Users {
@@ -32,14 +34,14 @@ impl Users {
         } else {
             conn.set_user_id(Some(Arc::clone(&user.id)));
             let connections = state.online.entry(Arc::clone(&user.id)).or_default();
-            connections.push(conn.clone());
+            connections.insert(conn.socket_id(), conn.clone());
             if connections.len() == 1 {
                 state.announce(&user.id, true);
             }
         }
         let Some(watchlist) = &user.watchlist else { return };
         for id in watchlist {
-            state.watchers.entry(Arc::clone(id)).or_default().push(conn.clone());
+            state.watchers.entry(Arc::clone(id)).or_default().insert(conn.socket_id(), conn.clone());
         }
         let (online, offline): (Vec<&str>, Vec<&str>) = watchlist.iter().map(|id| &**id).partition(|id| state.online.contains_key(*id));
         if !watchlist.is_empty() {
@@ -63,13 +65,13 @@ impl Users {
         let state = self.state.lock();
         let Some(connections) = state.online.get(user_id) else { return 0 };
         let frame = delivery.encode(channel);
-        let receivers = connections.iter().filter(|conn| Some(conn.socket_id()) != delivery.except);
+        let receivers = connections.values().filter(|conn| Some(conn.socket_id()) != delivery.except);
         receivers.filter(|conn| conn.push(frame.clone()) == Pushed::Queued).count()
     }
 
     /// The connections of a user.
     pub(super) fn connections(&self, user_id: &str) -> Vec<Conn> {
-        self.state.lock().online.get(user_id).cloned().unwrap_or_default()
+        self.state.lock().online.get(user_id).into_iter().flat_map(HashMap::values).cloned().collect()
     }
 }
 
@@ -84,16 +86,16 @@ impl State {
         let Some(watchers) = self.watchers.get(user_id) else { return };
         let (now_online, now_offline): (&[&str], &[&str]) = if online { (&[user_id], &[]) } else { (&[], &[user_id]) };
         let frame = ServerFrame::Watchlist { online: now_online, offline: now_offline }.encode();
-        for watcher in watchers {
+        for watcher in watchers.values() {
             watcher.push(frame.clone());
         }
     }
 }
 
 /// Takes a connection out of one list; `true` when the list is gone with it.
-fn remove(lists: &mut HashMap<Arc<str>, Vec<Conn>>, id: &str, conn: &Conn) -> bool {
+fn remove(lists: &mut HashMap<Arc<str>, Connections>, id: &str, conn: &Conn) -> bool {
     let Some(list) = lists.get_mut(id) else { return false };
-    list.retain(|other| other != conn);
+    list.remove(&conn.socket_id());
     let empty = list.is_empty();
     if empty {
         lists.remove(id);

@@ -3,17 +3,24 @@
 //! Both keep nothing beyond the limit. What is beyond it is read away, up to a point, because a client that is still sending when
 //! the connection is closed may never see its refusal.
 
+use std::time::Duration;
+
 use actix_web::{
     dev,
     http::header::{CONTENT_LENGTH, HeaderMap, UPGRADE},
     web::{Bytes, BytesMut},
 };
 use futures_util::StreamExt;
+use tokio::time::timeout;
 
 use super::error::ApiError;
 
 /// A body above the limit that announces no more than this many bytes is read away before it is refused.
 const MAX_READ_AWAY: u64 = 64 * 1024 * 1024;
+/// The same for a body of somebody who has not shown who he is.
+const MAX_READ_AWAY_UNKNOWN: u64 = 256 * 1024;
+/// How long a body may take.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// The whole body.
 ///
@@ -22,7 +29,7 @@ const MAX_READ_AWAY: u64 = 64 * 1024 * 1024;
 pub(super) async fn keep(payload: dev::Payload, headers: &HeaderMap, limit: usize) -> Result<Bytes, ApiError> {
     // Nearly every body comes in one piece, which then is not copied. What is announced is not believed: memory grows with what arrives.
     let (mut only, mut all) = (Bytes::new(), BytesMut::new());
-    receive(payload, headers, limit, |chunk| {
+    receive(payload, headers, Bounds { limit, read_away: MAX_READ_AWAY }, |chunk| {
         if all.is_empty() && only.is_empty() {
             only = chunk;
             return;
@@ -41,16 +48,33 @@ pub(super) async fn keep(payload: dev::Payload, headers: &HeaderMap, limit: usiz
 /// # Errors
 /// As [`keep`].
 pub(super) async fn discard(payload: dev::Payload, headers: &HeaderMap, limit: usize) -> Result<usize, ApiError> {
-    receive(payload, headers, limit, drop).await
+    receive(payload, headers, Bounds { limit, read_away: MAX_READ_AWAY_UNKNOWN }, drop).await
 }
 
-async fn receive(mut payload: dev::Payload, headers: &HeaderMap, limit: usize, mut take: impl FnMut(Bytes)) -> Result<usize, ApiError> {
+/// Bytes of a body that are taken, and that are read at all.
+#[derive(Clone, Copy)]
+struct Bounds {
+    limit: usize,
+    read_away: u64,
+}
+
+async fn receive(payload: dev::Payload, headers: &HeaderMap, bounds: Bounds, take: impl FnMut(Bytes)) -> Result<usize, ApiError> {
+    timeout(TIME_LIMIT, receive_all(payload, headers, bounds, take)).await.unwrap_or(Err(ApiError::BodyTooSlow))
+}
+
+async fn receive_all(
+    mut payload: dev::Payload,
+    headers: &HeaderMap,
+    bounds: Bounds,
+    mut take: impl FnMut(Bytes),
+) -> Result<usize, ApiError> {
+    let Bounds { limit, read_away } = bounds;
     if has_no_end(headers) {
         return Ok(0);
     }
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let too_large = |length: u64| length > limit as u64;
-    if announced.is_some_and(|length| length > MAX_READ_AWAY && too_large(length)) {
+    if announced.is_some_and(|length| length > read_away && too_large(length)) {
         return Err(ApiError::BodyTooLarge { max: limit });
     }
     let mut received = 0;
@@ -124,5 +148,11 @@ mod tests {
         let broken = stream::iter([Ok(Bytes::from_static(b"a")), Err(PayloadError::Incomplete(None))]);
         let payload: dev::Payload = dev::Payload::Stream { payload: Box::pin(broken) };
         assert!(matches!(keep(payload, &HeaderMap::new(), 3).await, Err(ApiError::BrokenBody)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_comes_is_not_waited_for() {
+        let stalled: dev::Payload = dev::Payload::Stream { payload: Box::pin(stream::pending()) };
+        assert!(matches!(keep(stalled, &announcing("3"), 3).await, Err(ApiError::BodyTooSlow)));
     }
 }

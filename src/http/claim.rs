@@ -33,7 +33,8 @@ impl Claim<'_> {
     /// stranger is known before a byte of the body is kept. `now` is in Unix seconds.
     ///
     /// # Errors
-    /// The first check that fails, in the order of the contract.
+    /// The first check that fails, in the order of the contract (6.1) but for one: `body_md5` is part of the signed text, so the
+    /// signature is checked before a stranger's body is kept in memory, and the body against `body_md5` afterwards.
     pub(super) fn check_head(&self, app: &App, now: u64) -> Result<(), ApiError> {
         if param(self.query, KEY)? != &*app.key {
             return Err(ApiError::UnknownKey);

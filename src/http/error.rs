@@ -25,6 +25,9 @@ pub(super) enum ApiError {
     /// 400: the body broke off, or its chunks are malformed.
     #[error("The request body is incomplete or malformed")]
     BrokenBody,
+    /// 408: the body did not come in time.
+    #[error("The request body took too long")]
+    BodyTooSlow,
     /// 400: not the JSON the endpoint takes.
     #[error("The request body must be a JSON object in UTF-8")]
     NotAnObject,
@@ -165,6 +168,7 @@ impl ApiError {
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         match self {
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BrokenBody
             | Self::NotAnObject
             | Self::Field { .. }

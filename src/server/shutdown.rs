@@ -53,6 +53,8 @@ pub(super) async fn drain(broker: &Broker, settings: &DrainSettings, owed: &Owed
     let drained = async {
         close_all(broker, settings.spread.min(settings.grace)).await;
         while broker.socket_count() > 0 || broker.connection_count() > 0 {
+            // Whoever was being admitted when the drain began was not among them; to close a second time does nothing.
+            live_connections(broker).for_each(|conn| send_away(&conn));
             tokio::time::sleep(STEP).await;
         }
         owed.settled().await;
@@ -67,15 +69,21 @@ pub(super) async fn drain(broker: &Broker, settings: &DrainSettings, owed: &Owed
     tracing::info!(took_ms, "Drained in {took_ms} ms");
 }
 
+fn live_connections(broker: &Broker) -> impl Iterator<Item = Conn> + '_ {
+    broker.apps().flat_map(|hub| hub.connections(None, usize::MAX))
+}
+
+fn send_away(conn: &Conn) {
+    conn.fail(CloseCause::Shutdown, CloseCode::RECONNECT, "Please reconnect immediately");
+}
+
 async fn close_all(broker: &Broker, spread: Duration) {
-    let live: Vec<Conn> = broker.apps().flat_map(|hub| hub.connections(None, usize::MAX)).collect();
+    let live: Vec<Conn> = live_connections(broker).collect();
     let steps = (spread.as_millis() / STEP.as_millis()).max(1) as usize;
     let per_step = live.len().div_ceil(steps).max(1);
     let mut batches = live.chunks(per_step).peekable();
     while let Some(batch) = batches.next() {
-        for conn in batch {
-            conn.fail(CloseCause::Shutdown, CloseCode::RECONNECT, "Please reconnect immediately");
-        }
+        batch.iter().for_each(send_away);
         if batches.peek().is_some() {
             tokio::time::sleep(STEP).await;
         }

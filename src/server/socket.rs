@@ -7,7 +7,8 @@ use socket2::SockRef;
 
 /// The kernel takes no more than this ahead of the peer, so that the outbox limit is the real limit of what waits.
 const UNSENT_LOW_WATER: u32 = 16 * 1024;
-/// Descriptors that are not for connections: listeners, logs, epoll, and those who ask for `/ready`.
+/// Descriptors that are not for connections: listeners, logs, epoll, HTTP clients, and those who are being refused. At least
+/// this many, and a sixteenth of all.
 const RESERVED_FILES: u64 = 64;
 
 /// The hook for a new connection: small frames leave at once, a peer that acknowledges nothing is given up after
@@ -27,16 +28,16 @@ pub(super) fn on_connect(connection: &dyn Any, user_timeout: Duration) {
 
 /// Raises the limit of open files as far as it goes; gives how many connections it leaves room for.
 pub(super) fn raise_open_files() -> usize {
-    match rlimit::increase_nofile_limit(u64::MAX) {
+    let limit = match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => {
             tracing::info!(open_files = limit, "The limit of open files is {limit}");
-            usize::try_from(limit.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX)
+            limit
         }
         Err(error) => {
             tracing::warn!(%error, "Cannot raise the limit of open files: {error}");
-            rlimit::Resource::NOFILE
-                .get_soft()
-                .map_or(usize::MAX, |soft| usize::try_from(soft.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX))
+            rlimit::Resource::NOFILE.get_soft().unwrap_or(u64::MAX)
         }
-    }
+    };
+    let reserved = RESERVED_FILES.max(limit / 16);
+    usize::try_from(limit.saturating_sub(reserved)).unwrap_or(usize::MAX)
 }
