@@ -1,0 +1,216 @@
+-- Locks are durable and have a fence; a hold is one connection's grip on a lock. The functions append to the log of 0003:
+-- PL/pgSQL looks tables up when it runs.
+--
+-- The row of a shard in shard_head is two things: whoever has it locked is alone with the shard's locks and its end of the log, and
+-- it allocates the positions, so that positions are dense and in commit order.
+
+CREATE TABLE holdline.shard_head (
+  shard          smallint PRIMARY KEY,
+  last_position  bigint NOT NULL DEFAULT 0,
+  first_position bigint NOT NULL DEFAULT 1                           -- moves when retention deletes a prefix
+) WITH (fillfactor = 10);
+INSERT INTO holdline.shard_head (shard)
+SELECT generate_series(0, (SELECT value::integer - 1 FROM holdline.setting WHERE name = 'shards'));
+
+CREATE SEQUENCE holdline.fence;
+
+CREATE TABLE holdline.lock (
+  fence       bigint   PRIMARY KEY,
+  shard       smallint NOT NULL,
+  app         text     NOT NULL CHECK (octet_length(app) BETWEEN 1 AND 200),
+  resource    text     NOT NULL CHECK (octet_length(resource) BETWEEN 1 AND 512),
+  mode        text     NOT NULL CHECK (mode IN ('exclusive', 'shared')),
+  principal   text     NOT NULL CHECK (octet_length(principal) BETWEEN 1 AND 512),
+  state       text     NOT NULL CHECK (state IN ('held', 'grace', 'released')),
+  topic       text     NOT NULL CHECK (octet_length(topic) BETWEEN 1 AND 200),  -- 'Order' gives OrderLocked, OrderUnlocked
+  context     jsonb    NOT NULL CHECK (octet_length(context::text) <= 1048576),
+  grace_ms    integer  NOT NULL CHECK (grace_ms >= 0),
+  grace_until timestamptz,
+  acquired_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  released_at timestamptz,
+  socket_id   text     NOT NULL,                                     -- who took it; once nobody holds it, who let go last
+  cause       text CHECK (cause IN ('unsubscribed', 'released', 'force_released', 'client_closed', 'gone', 'idle', 'slow_consumer',
+    'protocol_error', 'refused', 'kicked', 'handler_failed', 'taken_over', 'shutdown', 'superseded', 'node_death', 'reconciled')),
+  detected_ms_before_commit integer,
+  CHECK ((state = 'grace') = (grace_until IS NOT NULL)),
+  CHECK ((state = 'released') = (released_at IS NOT NULL)),
+  CHECK ((state = 'held') = (cause IS NULL))
+) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+CREATE UNIQUE INDEX lock_one_exclusive ON holdline.lock (app, resource)            WHERE mode = 'exclusive' AND state <> 'released';
+CREATE UNIQUE INDEX lock_one_shared    ON holdline.lock (app, resource, principal) WHERE mode = 'shared' AND state <> 'released';
+CREATE INDEX lock_live  ON holdline.lock (app, resource)      WHERE state <> 'released';
+CREATE INDEX lock_grace ON holdline.lock (shard, grace_until) WHERE state = 'grace';
+CREATE INDEX lock_old   ON holdline.lock (released_at)        WHERE state = 'released';
+
+CREATE TABLE holdline.hold (
+  hold        uuid     PRIMARY KEY,                                  -- minted by the node: a replay is recognised by it
+  fence       bigint   NOT NULL,
+  shard       smallint NOT NULL,
+  incarnation bigint   NOT NULL,                                     -- no foreign key: it would lock the heartbeat row
+  socket_id   text     NOT NULL CHECK (octet_length(socket_id) BETWEEN 1 AND 200),
+  outcome     text     NOT NULL CHECK (outcome IN ('granted', 'attached', 'resumed')),
+  created_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+CREATE INDEX hold_by_fence       ON holdline.hold (fence);
+CREATE INDEX hold_by_incarnation ON holdline.hold (incarnation, shard);
+
+-- Holds that have ended where their own node may not know it: a commit that arrives later must find them gone.
+CREATE TABLE holdline.tombstone (
+  hold uuid PRIMARY KEY,
+  at   timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX tombstone_old ON holdline.tombstone (at);
+
+CREATE FUNCTION holdline.lock_shards(p_shards smallint[]) RETURNS bigint[] LANGUAGE plpgsql AS $$
+DECLARE
+  v_head record;
+  v_heads bigint[] := '{}';
+  v_count integer := 0;
+BEGIN
+  FOR v_head IN SELECT shard, last_position FROM holdline.shard_head WHERE shard = ANY (p_shards) ORDER BY shard FOR UPDATE LOOP
+    v_heads[v_head.shard + 1] := v_head.last_position;
+    v_count := v_count + 1;
+  END LOOP;
+  IF v_count <> cardinality(p_shards) THEN
+    RAISE EXCEPTION 'no such shard in %', p_shards USING ERRCODE = 'HL003';
+  END IF;
+  RETURN v_heads;
+END $$;
+
+CREATE FUNCTION holdline.shards_of(p_ops jsonb) RETURNS smallint[] LANGUAGE sql IMMUTABLE AS $$
+  SELECT coalesce(array_agg(DISTINCT (part ->> 'shard')::smallint), '{}')
+    FROM jsonb_array_elements(p_ops) o, jsonb_array_elements((o -> 'holds') || (o -> 'events')) part
+$$;
+
+-- One connection's outcome per op: all of its holds and events, or none; a refused op leaves the others of the batch alone.
+-- Rows: one per hold ('granted', 'attached', 'resumed'), or one per op: 'denied' with the holders, 'gone', 'committed' (no holds).
+CREATE FUNCTION holdline.commit(p_incarnation bigint, p_ops jsonb)
+RETURNS TABLE (op integer, hold uuid, outcome text, fence bigint, displaced bigint[], holders jsonb)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+  v_op      record;
+  v_new     record;
+  v_shards  smallint[] := holdline.shards_of(p_ops);
+  v_heads   bigint[];
+  v_holds   uuid[];
+  v_found   integer;
+  v_live    boolean;
+  v_taken   record;
+  v_fence   bigint;
+  v_state   text;
+BEGIN
+  PERFORM holdline.enter(p_incarnation);
+  v_heads := holdline.lock_shards(v_shards);
+  <<each_op>>
+  FOR v_op IN
+    SELECT (o.ordinality - 1)::integer AS number, (o.value ->> 'id')::uuid AS id, o.value ->> 'socket' AS socket,
+           o.value ->> 'app' AS app, o.value -> 'holds' AS holds, o.value -> 'events' AS events
+      FROM jsonb_array_elements(p_ops) WITH ORDINALITY o
+  LOOP
+    op := v_op.number; hold := NULL; fence := NULL; displaced := '{}'; holders := NULL;
+
+    -- A replay answers as it did before. Whoever ends a hold behind its node's back leaves a tombstone.
+    v_holds := ARRAY(SELECT (h ->> 'hold')::uuid FROM jsonb_array_elements(v_op.holds) h);
+    IF cardinality(v_holds) > 0 THEN
+      IF EXISTS (SELECT 1 FROM holdline.tombstone t WHERE t.hold = ANY (v_holds)) THEN
+        outcome := 'gone'; RETURN NEXT; CONTINUE;
+      END IF;
+      SELECT count(*) INTO v_found FROM holdline.hold h WHERE h.hold = ANY (v_holds);
+      IF v_found = cardinality(v_holds) THEN
+        RETURN QUERY SELECT v_op.number, h.hold, h.outcome, h.fence, '{}'::bigint[], NULL::jsonb
+          FROM holdline.hold h WHERE h.hold = ANY (v_holds);
+        CONTINUE;
+      ELSIF v_found > 0 THEN
+        outcome := 'gone'; RETURN NEXT; CONTINUE;
+      END IF;
+    ELSIF EXISTS (SELECT 1 FROM holdline.event e WHERE e.operation = v_op.id) THEN
+      outcome := 'committed'; RETURN NEXT; CONTINUE;
+    END IF;
+
+    -- Is any of it refused? Then nothing of the op is written. The holds of one op name different resources.
+    v_live := false;
+    FOR v_new IN SELECT * FROM jsonb_to_recordset(v_op.holds)
+      AS h (hold uuid, shard smallint, resource text, mode text, if_taken text, principal text)
+    LOOP
+      SELECT count(*) AS live, count(*) FILTER (WHERE shard <> v_new.shard) AS misplaced,
+             count(*) FILTER (WHERE conflicts) AS conflicting, count(*) FILTER (WHERE conflicts AND state = 'held') AS held
+        INTO v_taken
+        FROM (SELECT l.shard, l.state, NOT (l.mode = v_new.mode AND (l.mode = 'shared' OR l.principal = v_new.principal)) AS conflicts
+                FROM holdline.lock l WHERE l.app = v_op.app AND l.resource = v_new.resource AND l.state <> 'released') c;
+      IF v_taken.misplaced > 0 THEN
+        RAISE EXCEPTION 'resource % of app % is in another shard than %', v_new.resource, v_op.app, v_new.shard USING ERRCODE = 'HL003';
+      END IF;
+      v_live := v_live OR v_taken.live > 0;
+      IF v_taken.conflicting > 0 AND NOT (v_new.if_taken = 'take' OR (v_new.if_taken = 'take-if-in-grace' AND v_taken.held = 0)) THEN
+        SELECT jsonb_agg(jsonb_build_object('fence', l.fence, 'principal', l.principal, 'mode', l.mode, 'state', l.state,
+                 'since_ms', (extract(epoch FROM l.acquired_at) * 1000)::bigint) ORDER BY l.fence)
+          INTO holders
+          FROM holdline.lock l WHERE l.app = v_op.app AND l.resource = v_new.resource AND l.state <> 'released';
+        outcome := 'denied'; hold := v_new.hold; RETURN NEXT; CONTINUE each_op;
+      END IF;
+    END LOOP;
+
+    FOR v_new IN SELECT * FROM jsonb_to_recordset(v_op.holds)
+      AS h (hold uuid, shard smallint, resource text, mode text, principal text, topic text, context jsonb, grace_ms integer)
+    LOOP
+      hold := v_new.hold; displaced := '{}';
+      IF v_live THEN
+        SELECT l.fence, l.state INTO v_fence, v_state FROM holdline.lock l
+         WHERE l.app = v_op.app AND l.resource = v_new.resource AND l.mode = v_new.mode AND l.principal = v_new.principal
+           AND l.state <> 'released';
+        IF FOUND THEN                                                -- another tab, or back within the grace
+          IF v_state = 'grace' THEN
+            UPDATE holdline.lock l SET state = 'held', grace_until = NULL, cause = NULL, detected_ms_before_commit = NULL,
+                   socket_id = v_op.socket WHERE l.fence = v_fence;
+          END IF;
+          fence := v_fence; outcome := CASE v_state WHEN 'grace' THEN 'resumed' ELSE 'attached' END;
+          INSERT INTO holdline.hold (hold, fence, shard, incarnation, socket_id, outcome)
+          VALUES (hold, v_fence, v_new.shard, p_incarnation, v_op.socket, outcome);
+          RETURN NEXT; CONTINUE;
+        END IF;
+        FOR v_taken IN                                               -- whatever still conflicts is taken over
+          UPDATE holdline.lock l SET state = 'released', released_at = clock_timestamp(), grace_until = NULL, cause = 'taken_over',
+                 detected_ms_before_commit = NULL
+           WHERE l.app = v_op.app AND l.resource = v_new.resource AND l.state <> 'released'
+             AND (l.mode = 'exclusive' OR v_new.mode = 'exclusive')
+          RETURNING l.*
+        LOOP
+          WITH ended AS (DELETE FROM holdline.hold h WHERE h.fence = v_taken.fence RETURNING h.hold)
+          INSERT INTO holdline.tombstone (hold) SELECT ended.hold FROM ended ON CONFLICT DO NOTHING;
+          v_heads[v_taken.shard + 1] := v_heads[v_taken.shard + 1] + 1;
+          INSERT INTO holdline.event (shard, position, kind, type, app, resource, fence, principal, socket_id, incarnation, cause, payload)
+          VALUES (v_taken.shard, v_heads[v_taken.shard + 1], 'unlocked', v_taken.topic || 'Unlocked', v_taken.app, v_taken.resource,
+                  v_taken.fence, v_taken.principal, v_taken.socket_id, p_incarnation, 'taken_over', v_taken.context);
+          displaced := displaced || v_taken.fence;
+        END LOOP;
+      END IF;
+      fence := nextval('holdline.fence'); outcome := 'granted';
+      INSERT INTO holdline.lock (fence, shard, app, resource, mode, principal, state, topic, context, grace_ms, socket_id)
+      VALUES (fence, v_new.shard, v_op.app, v_new.resource, v_new.mode, v_new.principal, 'held', v_new.topic, v_new.context,
+              v_new.grace_ms, v_op.socket);
+      INSERT INTO holdline.hold (hold, fence, shard, incarnation, socket_id, outcome)
+      VALUES (hold, fence, v_new.shard, p_incarnation, v_op.socket, outcome);
+      v_heads[v_new.shard + 1] := v_heads[v_new.shard + 1] + 1;
+      INSERT INTO holdline.event (shard, position, kind, type, app, resource, fence, principal, socket_id, incarnation, payload)
+      VALUES (v_new.shard, v_heads[v_new.shard + 1], 'locked', v_new.topic || 'Locked', v_op.app, v_new.resource, fence,
+              v_new.principal, v_op.socket, p_incarnation, v_new.context);
+      RETURN NEXT;
+    END LOOP;
+
+    FOR v_new IN SELECT e.* FROM ROWS FROM (jsonb_to_recordset(v_op.events) AS (shard smallint, kind text, type text, key text,
+      principal text, payload jsonb)) WITH ORDINALITY e (shard, kind, type, key, principal, payload, number)
+    LOOP
+      v_heads[v_new.shard + 1] := v_heads[v_new.shard + 1] + 1;
+      INSERT INTO holdline.event (shard, position, kind, type, app, resource, principal, socket_id, incarnation, payload, operation,
+                                  operation_index)
+      VALUES (v_new.shard, v_heads[v_new.shard + 1], v_new.kind, v_new.type, v_op.app, v_new.key, v_new.principal, v_op.socket,
+              p_incarnation, v_new.payload, v_op.id, v_new.number);
+    END LOOP;
+    IF cardinality(v_holds) = 0 THEN
+      outcome := 'committed'; RETURN NEXT;
+    END IF;
+  END LOOP;
+  UPDATE holdline.shard_head s SET last_position = v_heads[s.shard + 1]
+   WHERE s.shard = ANY (v_shards) AND s.last_position <> v_heads[s.shard + 1];
+END $$;
