@@ -53,6 +53,8 @@ pub use cluster::Broker;
 pub use config::Settings;
 #[doc(inline)]
 pub use domain::{Handler, MessageRouter, PerApp};
+#[doc(inline)]
+pub use lifecycle::store;
 pub use server::{Application, Server, ServerError, StopHandle};
 
 /// What an implementer types: `use holdline::prelude::*;`.

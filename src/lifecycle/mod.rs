@@ -1,9 +1,12 @@
-//! The end of a connection, carried out on a runtime that outlives every worker.
+//! The end of a connection, carried out on a runtime that outlives every worker; and the store of what outlives the process too.
 //!
-//! Knows handlers and their outcomes; neither channels, actors nor which broker moves messages. Start with [`Closer`].
+//! Knows handlers and their outcomes; neither channels, actors nor which broker moves messages. Start with [`Closer`], and with
+//! [`store::LifecycleStore`].
 
 mod closer;
 mod hook;
+mod lock;
+pub mod store;
 
 pub(crate) use closer::{CloseJob, Closer, Owed};
 pub(crate) use hook::{HookFailure, guarded};

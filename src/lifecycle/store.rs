@@ -1,0 +1,178 @@
+//! Where locks, holds and the log are kept, so that they outlive every process that serves them.
+//!
+//! [`LifecycleStore`] is the contract; [`PostgresStore`] is for any number of nodes, [`SqliteStore`] for one with a data directory,
+//! and its in-memory form ([`SqliteStore::in_memory`]) for tests and for those who need no durability. One conformance suite runs over all of them. A store knows
+//! values and SQL; no connection, no channel, no handler. The guarantees are in `docs::guarantees`.
+//!
+//! # The rules every store keeps
+//! * A write belongs to an incarnation, and one of a fenced incarnation changes nothing ([`StoreError::Fenced`]).
+//! * An op is written whole or not at all, and a replay of it, by the same ids, changes nothing.
+//! * Entries of one shard have dense positions in the order of commits; all that concerns one resource is in one shard.
+//! * A lock has one `locked` and at most one `unlocked` entry, and no clock decides whether a node lives.
+//!
+//! # Why a trait object
+//! Which store it is, is read from the configuration, and the broker would otherwise carry a type parameter through every layer.
+//! The price is one box per call, beside a round trip to a database.
+
+mod columns;
+mod consumer;
+mod directory;
+mod error;
+mod ids;
+mod migrate;
+mod ops;
+mod postgres;
+mod rows;
+mod sqlite;
+mod words;
+
+#[cfg(test)]
+mod conformance;
+
+use std::{fmt, time::Duration};
+
+use futures_util::future::BoxFuture;
+
+pub use consumer::{Ack, Claim, ConsumerRow, Delivery, ParkedRow, StartAt, Step};
+pub use directory::DataDirectory;
+pub use error::{Source, StoreError};
+pub use ids::{BootId, Fence, HoldId, Incarnation, Lane, OpId, Shard, Timestamp};
+pub use migrate::Migrations;
+pub use ops::{Answer, Certainty, CommitOp, Denied, Ending, Granted, Holder, InvalidOp, NewEvent, NewHold, ReleaseOp, StoreLimits};
+pub use postgres::{PostgresOptions, PostgresStore};
+pub use rows::{Cursor, EventRow, HoldDigest, HolderRow, LockQuery, LockRow, Naming, NewNode, NodeRow, NodeView, Swept};
+pub use sqlite::SqliteStore;
+pub use words::{EndCause, EventKind, IfTaken, LockState, Mode, NodeState, Outcome, ParkReason};
+
+/// What a store's calls return.
+pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// Locks, holds, the log and its readers. See the module for what all implementations promise.
+///
+/// Every call may fail with [`StoreError::Unavailable`] or [`StoreError::TimedOut`]; then it is not known whether a write was done.
+/// Dropping a future is such a failure too.
+pub trait LifecycleStore: Send + Sync + fmt::Debug {
+    /// How many shards the store has; fixed when it was installed.
+    fn shards(&self) -> u16;
+
+    /// Makes a process a node. Idempotent by `boot`. With [`Naming::Unique`], predecessors of the name are fenced.
+    fn register<'a>(&'a self, node: &'a NewNode) -> StoreFuture<'a, Incarnation>;
+
+    /// Moves the node's counter; all nodes that are not swept, itself included.
+    fn heartbeat(&self, node: Incarnation) -> StoreFuture<'_, Vec<NodeView>>;
+
+    /// Fences a node whose counter the caller saw stand at `seen` for its ttl. False if it has moved, or is fenced already.
+    fn declare_dead(&self, by: Incarnation, node: Incarnation, seen: i64) -> StoreFuture<'_, bool>;
+
+    /// Says that the node is about to stop. It still writes.
+    fn set_draining(&self, node: Incarnation) -> StoreFuture<'_, ()>;
+
+    /// Signs off: what is left is swept, with cause `shutdown`. False if the node was fenced already.
+    fn deregister(&self, node: Incarnation) -> StoreFuture<'_, bool>;
+
+    /// Writes connections' outcomes; one answer per op, in their order. A refused op leaves the others alone.
+    fn commit<'a>(&'a self, lane: Lane, node: Incarnation, ops: &'a [CommitOp]) -> StoreFuture<'a, Vec<Answer>>;
+
+    /// Writes the ends of connections, or of some of their holds. Idempotent; holds of other nodes, or none, are passed over. How
+    /// many entries the log got.
+    fn release<'a>(&'a self, lane: Lane, node: Incarnation, ops: &'a [ReleaseOp]) -> StoreFuture<'a, u64>;
+
+    /// Ends one lock, whoever holds it. False if it is over already.
+    fn force_release(&self, by: Incarnation, fence: Fence, cause: EndCause) -> StoreFuture<'_, bool>;
+
+    /// Shards that [`Self::sweep`] has work in. A read.
+    fn due_shards(&self) -> StoreFuture<'_, Vec<Shard>>;
+
+    /// Drops up to `limit` holds of fenced nodes, and ends up to `limit` graces that are over.
+    fn sweep(&self, by: Incarnation, shard: Shard, limit: u32) -> StoreFuture<'_, Swept>;
+
+    /// Marks fenced nodes without holds as swept. How many.
+    fn finish_dead(&self, by: Incarnation) -> StoreFuture<'_, u64>;
+
+    /// The digest of a node's holds.
+    fn digest(&self, node: Incarnation) -> StoreFuture<'_, HoldDigest>;
+
+    /// All holds of a node, with their fence, app and resource.
+    fn holds_of(&self, node: Incarnation) -> StoreFuture<'_, Vec<HeldHold>>;
+
+    /// Deletes up to `limit` of the oldest entries of a shard that are older than `keep`, never past the slowest consumer or a parked
+    /// entry; and locks, tombstones and nodes that nothing refers to any more. How many entries.
+    fn retain(&self, by: Incarnation, shard: Shard, keep: Duration, limit: u32) -> StoreFuture<'_, u64>;
+
+    /// Locks, by fence.
+    fn locks<'a>(&'a self, query: &'a LockQuery) -> StoreFuture<'a, Vec<LockRow>>;
+
+    /// One lock.
+    fn lock(&self, fence: Fence) -> StoreFuture<'_, Option<LockRow>>;
+
+    /// Nodes, newest first.
+    fn nodes(&self) -> StoreFuture<'_, Vec<NodeRow>>;
+
+    /// The end of the log.
+    fn head(&self) -> StoreFuture<'_, Cursor>;
+
+    /// Up to `limit` entries after a place, and the place after them.
+    fn events_after<'a>(&'a self, cursor: &'a Cursor, limit: u32) -> StoreFuture<'a, (Vec<EventRow>, Cursor)>;
+
+    /// One entry.
+    fn event(&self, shard: Shard, position: i64) -> StoreFuture<'_, Option<EventRow>>;
+
+    /// Creates a consumer, if there is none of the name.
+    fn create_consumer<'a>(&'a self, name: &'a str, start: StartAt) -> StoreFuture<'a, ()>;
+
+    /// Claims all shards of a consumer that nobody else has a lease on. A claim is newer than all former ones.
+    fn claim<'a>(&'a self, name: &'a str, owner: &'a str, lease: Duration) -> StoreFuture<'a, Vec<Claim>>;
+
+    /// Renews all leases of an owner in one write. How many.
+    fn renew_leases<'a>(&'a self, owner: &'a str, lease: Duration) -> StoreFuture<'a, u64>;
+
+    /// Gives all leases of an owner back.
+    fn give_up_leases<'a>(&'a self, owner: &'a str) -> StoreFuture<'a, u64>;
+
+    /// The entries after a claim's position.
+    ///
+    /// Fails with [`StoreError::Trimmed`] or [`StoreError::LogHole`] if the next one is missing.
+    fn read<'a>(&'a self, claim: &'a Claim, limit: u32) -> StoreFuture<'a, Vec<Delivery>>;
+
+    /// Moves a consumer on.
+    fn acknowledge<'a>(&'a self, ack: Ack<'a>) -> StoreFuture<'a, Step>;
+
+    /// Notes a failed attempt at the entry after the claim's position.
+    fn note_failure<'a>(&'a self, claim: &'a Claim, error: &'a str, retry_in: Duration) -> StoreFuture<'a, Step>;
+
+    /// Puts the entry after the claim's position aside, and moves past it.
+    fn park<'a>(&'a self, claim: &'a Claim, reason: ParkReason, error: Option<&'a str>) -> StoreFuture<'a, Step>;
+
+    /// Entries that are parked, by shard and position; those that must go first, first.
+    fn parked<'a>(&'a self, name: &'a str, limit: u32) -> StoreFuture<'a, Vec<ParkedRow>>;
+
+    /// Forgets a parked entry, because it was applied or is to be dropped. False unless it is the first of its resource.
+    fn unpark<'a>(&'a self, name: &'a str, shard: Shard, position: i64) -> StoreFuture<'a, bool>;
+
+    /// All consumers, shard by shard.
+    fn consumers(&self) -> StoreFuture<'_, Vec<ConsumerRow>>;
+
+    /// Skips the entry at `position`, if it is the next. Whoever is at work there loses its claim.
+    fn skip<'a>(&'a self, name: &'a str, shard: Shard, position: i64) -> StoreFuture<'a, bool>;
+
+    /// Sets a consumer back (or on) to a place. Whoever is at work loses its claims.
+    fn rewind<'a>(&'a self, name: &'a str, to: &'a Cursor) -> StoreFuture<'a, ()>;
+
+    /// Deletes a consumer and what it parked. False if there is none.
+    fn drop_consumer<'a>(&'a self, name: &'a str) -> StoreFuture<'a, bool>;
+}
+
+/// A hold in the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldHold {
+    /// Which.
+    pub hold: HoldId,
+    /// Its lock.
+    pub fence: Fence,
+    /// Its connection.
+    pub socket_id: String,
+    /// The application's id.
+    pub app: String,
+    /// What is locked.
+    pub resource: String,
+}

@@ -1,0 +1,54 @@
+//! What every store must do, run over all of them: each case is a function that gets a fresh store.
+
+mod cluster;
+mod consumers;
+mod harness;
+mod locks;
+mod outcomes;
+mod postgres;
+mod sqlite;
+
+use harness::Case;
+
+/// Makes one test per store of each case.
+macro_rules! over_all_stores {
+    ($($module:ident::$case:ident,)+) => {
+        mod in_memory {
+            $(#[tokio::test] async fn $case() { super::$module::$case(super::Case::in_memory().await).await })+
+        }
+        mod in_sqlite {
+            $(#[tokio::test] async fn $case() { super::$module::$case(super::Case::in_sqlite().await).await })+
+        }
+        mod in_postgres {
+            $(#[tokio::test] async fn $case() { super::$module::$case(super::Case::in_postgres().await).await })+
+        }
+    };
+}
+
+over_all_stores! {
+    locks::a_release_that_overtakes_its_commit_leaves_nothing_to_take,
+    locks::a_late_release_of_a_displaced_holder_frees_nobody,
+    locks::grace_resumes_with_the_same_fence_and_expires_once,
+    locks::the_last_of_several_tabs_unlocks,
+    locks::shared_and_exclusive_exclude_each_other,
+    locks::a_clock_that_was_set_back_makes_no_grace_longer,
+    locks::a_replay_changes_nothing,
+    locks::conflict_policies,
+    locks::a_force_release_is_by_fence_and_cannot_be_undone_by_a_replay,
+    locks::a_fenced_node_writes_nothing,
+    locks::locks_are_listed_with_their_holders,
+    outcomes::one_refused_hold_undoes_the_op_and_not_the_batch,
+    outcomes::events_and_holds_stand_in_the_log_in_order,
+    outcomes::events_of_a_replayed_op_are_not_appended_twice,
+    outcomes::a_close_writes_its_events_before_its_unlocks,
+    outcomes::what_cannot_be_stored_is_refused_alone,
+    outcomes::digests_follow_the_holds,
+    outcomes::positions_are_dense_under_concurrent_writers,
+    outcomes::sweeping_a_stopped_node_is_bounded,
+    outcomes::a_cursor_walks_the_whole_log_once,
+    consumers::two_workers_cannot_both_move_on,
+    consumers::a_lease_that_a_clock_step_made_endless_is_ignored,
+    consumers::poison_is_parked_with_what_follows_it,
+    consumers::an_operator_can_skip_rewind_and_drop,
+    consumers::retention_stops_at_the_slowest_consumer_and_at_parked_entries,
+}

@@ -1,0 +1,128 @@
+//! The schema, step by step, and what it means if it is not what this program knows.
+//!
+//! All missing steps are applied in one transaction, so a step that fails leaves nothing behind. What is recorded must be a prefix
+//! of what is known, text for text: anything else was done by another program or by hand.
+
+use sha2::{Digest, Sha256};
+
+use super::StoreError;
+
+/// What to do about a schema that is missing or old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Migrations {
+    /// Bring it up to date.
+    Apply,
+    /// Refuse to start.
+    Forbid,
+}
+
+/// One file in `migrations/`.
+#[derive(Debug)]
+pub(super) struct Migration {
+    pub(super) version: i64,
+    pub(super) name: &'static str,
+    pub(super) sql: &'static str,
+}
+
+macro_rules! migrations {
+    ($database:literal: $($version:literal $name:literal,)+) => {
+        &[$(Migration {
+            version: $version,
+            name: $name,
+            sql: include_str!(concat!("../../../migrations/", $database, "/", $name, ".sql")),
+        }),+]
+    };
+}
+
+pub(super) const POSTGRES: &[Migration] =
+    migrations!("postgres": 1 "0001_nodes", 2 "0002_locks_and_holds", 3 "0003_event_log", 4 "0004_consumers",);
+
+pub(super) const SQLITE: &[Migration] =
+    migrations!("sqlite": 1 "0001_nodes", 2 "0002_locks_and_holds", 3 "0003_event_log", 4 "0004_consumers",);
+
+impl Migration {
+    /// SHA-256 of the text, in hexadecimal.
+    pub(super) fn checksum(&self) -> String {
+        Sha256::digest(self.sql.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// What a database says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found<'a> {
+    /// No schema at all.
+    Nothing,
+    /// A schema without the table of applied migrations.
+    NoRecord,
+    /// What was applied: version and checksum, ascending.
+    Applied(&'a [(i64, String)]),
+}
+
+/// The steps that are missing, in order; empty if the schema is as this program knows it.
+pub(super) fn missing(known: &'static [Migration], found: Found<'_>, policy: Migrations) -> Result<&'static [Migration], StoreError> {
+    let newest = known.last().map_or(0, |migration| migration.version);
+    let applied = match found {
+        Found::Nothing => &[],
+        Found::NoRecord => return Err(StoreError::SchemaBroken { reason: "there is no record of what was applied".to_owned() }),
+        Found::Applied(applied) => applied,
+    };
+    if let Some((found, _)) = applied.iter().max_by_key(|(version, _)| *version).filter(|(version, _)| *version > newest) {
+        return Err(StoreError::SchemaNewer { found: *found, known: newest });
+    }
+    for (migration, (version, checksum)) in known.iter().zip(applied) {
+        if migration.version != *version {
+            return Err(StoreError::SchemaBroken { reason: format!("step {} was never applied, step {version} was", migration.name) });
+        }
+        if migration.checksum() != *checksum {
+            return Err(StoreError::SchemaBroken { reason: format!("step {} was applied with another text", migration.name) });
+        }
+    }
+    let missing = known.get(applied.len()..).unwrap_or_default();
+    match policy {
+        Migrations::Forbid if applied.is_empty() => Err(StoreError::SchemaMissing),
+        Migrations::Forbid if !missing.is_empty() => {
+            Err(StoreError::SchemaOlder { found: applied.last().map_or(0, |(version, _)| *version), known: newest })
+        }
+        _ => Ok(missing),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(count: usize) -> Vec<(i64, String)> {
+        POSTGRES[..count].iter().map(|migration| (migration.version, migration.checksum())).collect()
+    }
+
+    #[test]
+    fn an_empty_and_an_old_database_are_brought_up_to_date() {
+        assert_eq!(missing(POSTGRES, Found::Nothing, Migrations::Apply).unwrap().len(), 4);
+        assert_eq!(missing(POSTGRES, Found::Applied(&applied(3)), Migrations::Apply).unwrap()[0].version, 4);
+        assert!(missing(POSTGRES, Found::Applied(&applied(4)), Migrations::Forbid).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_its_reason() {
+        assert!(matches!(missing(POSTGRES, Found::Nothing, Migrations::Forbid), Err(StoreError::SchemaMissing)));
+        let older = missing(POSTGRES, Found::Applied(&applied(3)), Migrations::Forbid);
+        assert!(matches!(older, Err(StoreError::SchemaOlder { found: 3, known: 4 })));
+        let mut newer = applied(4);
+        newer.push((5, "0".to_owned()));
+        assert!(matches!(
+            missing(POSTGRES, Found::Applied(&newer), Migrations::Apply),
+            Err(StoreError::SchemaNewer { found: 5, known: 4 })
+        ));
+        assert!(matches!(missing(POSTGRES, Found::NoRecord, Migrations::Apply), Err(StoreError::SchemaBroken { .. })));
+        assert!(matches!(missing(POSTGRES, Found::Applied(&applied(4)[1..]), Migrations::Apply), Err(StoreError::SchemaBroken { .. })));
+        let mut altered = applied(4);
+        altered[2].1.clear();
+        assert!(matches!(missing(POSTGRES, Found::Applied(&altered), Migrations::Apply), Err(StoreError::SchemaBroken { .. })));
+    }
+
+    #[test]
+    fn both_databases_have_the_same_steps() {
+        let names = |migrations: &[Migration]| migrations.iter().map(|migration| migration.name).collect::<Vec<_>>();
+        assert_eq!(names(POSTGRES), names(SQLITE));
+    }
+}

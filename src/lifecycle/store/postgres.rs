@@ -1,0 +1,263 @@
+//! The store for any number of nodes.
+//!
+//! A write is one auto-committed `SELECT holdline.f(…)`: a broker that stops in the middle of one, for good or for a while, keeps
+//! nobody waiting. Each lane has a connection of its own, the heartbeat and the housekeeping too, so that no work waits behind
+//! another's; reads have a small pool. The logic is in `migrations/postgres`.
+
+mod consumers;
+mod nodes;
+mod reads;
+mod rows;
+mod schema;
+mod session;
+mod sweeps;
+mod writes;
+
+use std::{str::FromStr, time::Duration};
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+
+use self::session::{Limits, Slot};
+use super::{
+    Ack, Answer, Claim, CommitOp, ConsumerRow, Cursor, Delivery, EndCause, EventRow, Fence, HeldHold, HoldDigest, Incarnation, Lane,
+    LifecycleStore, LockQuery, LockRow, Migrations, NewNode, NodeRow, NodeView, ParkReason, ParkedRow, ReleaseOp, Shard, StartAt, Step,
+    StoreError, StoreFuture, StoreLimits, Swept,
+};
+
+/// How to reach the database.
+#[derive(Clone, Debug)]
+pub struct PostgresOptions {
+    /// `postgres://…`.
+    pub url: String,
+    /// What to do about a schema that is missing or old.
+    pub migrations: Migrations,
+    /// What is accepted.
+    pub limits: StoreLimits,
+    /// How long the database may work on a write.
+    pub statement_timeout: Duration,
+    /// How long to wait for an answer before the connection is thrown away; longer than `statement_timeout`.
+    pub call_timeout: Duration,
+    /// How many connections reads may take.
+    pub readers: u32,
+}
+
+impl PostgresOptions {
+    /// The defaults, for a url.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            migrations: Migrations::Apply,
+            limits: StoreLimits::default(),
+            statement_timeout: Duration::from_secs(2),
+            call_timeout: Duration::from_secs(3),
+            readers: 4,
+        }
+    }
+}
+
+/// Locks, holds and the log in PostgreSQL, shared by all nodes that name the same database.
+#[derive(Debug)]
+pub struct PostgresStore {
+    lanes: Vec<Slot>,
+    heartbeat: Slot,
+    housekeeping: Slot,
+    reads: PgPool,
+    limits: StoreLimits,
+    shards: u16,
+}
+
+impl PostgresStore {
+    /// Checks server, schema, rights and isolation, brings the schema up to date if that is allowed, and connects.
+    ///
+    /// # Errors
+    /// Everything [`StoreError`] says about schemas, rights and isolation; [`StoreError::Unavailable`] if nobody answers.
+    pub async fn connect(options: PostgresOptions) -> Result<Self, StoreError> {
+        let address = PgConnectOptions::from_str(&options.url).map_err(|error| StoreError::BadUrl { source: Box::new(error) })?;
+        let address = address.application_name("holdline");
+        let limits = Limits { statement: options.statement_timeout, call: options.call_timeout };
+        let shards = schema::prepare(&address, options.migrations).await?;
+        let slot = || Slot::new(address.clone(), limits);
+        let reads = PgPoolOptions::new()
+            .max_connections(options.readers.max(1))
+            .acquire_timeout(options.statement_timeout)
+            .after_connect(move |connection, _| Box::pin(session::set_up(connection, limits.call)))
+            .connect_lazy_with(address.clone());
+        Ok(Self {
+            lanes: (0..Lane::COUNT).map(|_| slot()).collect(),
+            heartbeat: slot(),
+            housekeeping: slot(),
+            reads,
+            limits: options.limits,
+            shards,
+        })
+    }
+
+    /// Brings the schema up to date, and nothing else.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn migrate(url: &str) -> Result<(), StoreError> {
+        let address = PgConnectOptions::from_str(url).map_err(|error| StoreError::BadUrl { source: Box::new(error) })?;
+        schema::prepare(&address, Migrations::Apply).await.map(drop)
+    }
+
+    /// Moves a consumer on, in a transaction of the caller: a listener's effect and its offset are committed together. Roll back on
+    /// [`Step::Lost`].
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] and its like.
+    pub async fn acknowledge_within(transaction: &mut sqlx::PgConnection, ack: Ack<'_>) -> Result<Step, StoreError> {
+        consumers::acknowledge(transaction, ack).await.map_err(StoreError::from)
+    }
+
+    /// A pool for listeners that keep their effects in this database.
+    pub fn pool(&self) -> &PgPool {
+        &self.reads
+    }
+
+    fn lane(&self, lane: Lane) -> &Slot {
+        &self.lanes[usize::from(lane.0) % self.lanes.len()]
+    }
+}
+
+impl LifecycleStore for PostgresStore {
+    fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    fn register<'a>(&'a self, node: &'a NewNode) -> StoreFuture<'a, Incarnation> {
+        Box::pin(nodes::register(&self.heartbeat, node))
+    }
+
+    fn heartbeat(&self, node: Incarnation) -> StoreFuture<'_, Vec<NodeView>> {
+        Box::pin(nodes::heartbeat(&self.heartbeat, node))
+    }
+
+    fn declare_dead(&self, by: Incarnation, node: Incarnation, seen: i64) -> StoreFuture<'_, bool> {
+        Box::pin(nodes::declare_dead(&self.housekeeping, by, node, seen))
+    }
+
+    fn set_draining(&self, node: Incarnation) -> StoreFuture<'_, ()> {
+        Box::pin(nodes::set_draining(&self.housekeeping, node))
+    }
+
+    fn deregister(&self, node: Incarnation) -> StoreFuture<'_, bool> {
+        Box::pin(nodes::deregister(&self.housekeeping, node))
+    }
+
+    fn commit<'a>(&'a self, lane: Lane, node: Incarnation, ops: &'a [CommitOp]) -> StoreFuture<'a, Vec<Answer>> {
+        Box::pin(writes::commit(self.lane(lane), node, ops, &self.limits, self.shards))
+    }
+
+    fn release<'a>(&'a self, lane: Lane, node: Incarnation, ops: &'a [ReleaseOp]) -> StoreFuture<'a, u64> {
+        Box::pin(writes::release(self.lane(lane), node, ops, &self.limits, self.shards))
+    }
+
+    fn force_release(&self, by: Incarnation, fence: Fence, cause: EndCause) -> StoreFuture<'_, bool> {
+        Box::pin(writes::force_release(&self.housekeeping, by, fence, cause))
+    }
+
+    fn due_shards(&self) -> StoreFuture<'_, Vec<Shard>> {
+        Box::pin(sweeps::due_shards(&self.reads))
+    }
+
+    fn sweep(&self, by: Incarnation, shard: Shard, limit: u32) -> StoreFuture<'_, Swept> {
+        Box::pin(sweeps::sweep(&self.housekeeping, by, shard, limit))
+    }
+
+    fn finish_dead(&self, by: Incarnation) -> StoreFuture<'_, u64> {
+        Box::pin(sweeps::finish_dead(&self.housekeeping, by))
+    }
+
+    fn digest(&self, node: Incarnation) -> StoreFuture<'_, HoldDigest> {
+        Box::pin(reads::digest(&self.reads, node))
+    }
+
+    fn holds_of(&self, node: Incarnation) -> StoreFuture<'_, Vec<HeldHold>> {
+        Box::pin(reads::holds_of(&self.reads, node))
+    }
+
+    fn retain(&self, by: Incarnation, shard: Shard, keep: Duration, limit: u32) -> StoreFuture<'_, u64> {
+        Box::pin(sweeps::retain(&self.housekeeping, by, shard, keep, limit))
+    }
+
+    fn locks<'a>(&'a self, query: &'a LockQuery) -> StoreFuture<'a, Vec<LockRow>> {
+        Box::pin(reads::locks(&self.reads, query))
+    }
+
+    fn lock(&self, fence: Fence) -> StoreFuture<'_, Option<LockRow>> {
+        Box::pin(reads::lock(&self.reads, fence))
+    }
+
+    fn nodes(&self) -> StoreFuture<'_, Vec<NodeRow>> {
+        Box::pin(reads::nodes(&self.reads))
+    }
+
+    fn head(&self) -> StoreFuture<'_, Cursor> {
+        Box::pin(reads::head(&self.reads))
+    }
+
+    fn events_after<'a>(&'a self, cursor: &'a Cursor, limit: u32) -> StoreFuture<'a, (Vec<EventRow>, Cursor)> {
+        Box::pin(reads::events_after(&self.reads, cursor, limit, self.shards))
+    }
+
+    fn event(&self, shard: Shard, position: i64) -> StoreFuture<'_, Option<EventRow>> {
+        Box::pin(reads::event(&self.reads, shard, position))
+    }
+
+    fn create_consumer<'a>(&'a self, name: &'a str, start: StartAt) -> StoreFuture<'a, ()> {
+        Box::pin(consumers::create(&self.reads, name, start))
+    }
+
+    fn claim<'a>(&'a self, name: &'a str, owner: &'a str, lease: Duration) -> StoreFuture<'a, Vec<Claim>> {
+        Box::pin(consumers::claim(&self.reads, name, owner, lease))
+    }
+
+    fn renew_leases<'a>(&'a self, owner: &'a str, lease: Duration) -> StoreFuture<'a, u64> {
+        Box::pin(consumers::renew_leases(&self.reads, owner, lease))
+    }
+
+    fn give_up_leases<'a>(&'a self, owner: &'a str) -> StoreFuture<'a, u64> {
+        Box::pin(consumers::give_up_leases(&self.reads, owner))
+    }
+
+    fn read<'a>(&'a self, claim: &'a Claim, limit: u32) -> StoreFuture<'a, Vec<Delivery>> {
+        Box::pin(consumers::read(&self.reads, claim, limit))
+    }
+
+    fn acknowledge<'a>(&'a self, ack: Ack<'a>) -> StoreFuture<'a, Step> {
+        Box::pin(async move { Ok(consumers::acknowledge(&mut *self.reads.acquire().await?, ack).await?) })
+    }
+
+    fn note_failure<'a>(&'a self, claim: &'a Claim, error: &'a str, retry_in: Duration) -> StoreFuture<'a, Step> {
+        Box::pin(consumers::note_failure(&self.reads, claim, error, retry_in))
+    }
+
+    fn park<'a>(&'a self, claim: &'a Claim, reason: ParkReason, error: Option<&'a str>) -> StoreFuture<'a, Step> {
+        Box::pin(consumers::park(&self.reads, claim, reason, error))
+    }
+
+    fn parked<'a>(&'a self, name: &'a str, limit: u32) -> StoreFuture<'a, Vec<ParkedRow>> {
+        Box::pin(consumers::parked(&self.reads, name, limit))
+    }
+
+    fn unpark<'a>(&'a self, name: &'a str, shard: Shard, position: i64) -> StoreFuture<'a, bool> {
+        Box::pin(consumers::unpark(&self.reads, name, shard, position))
+    }
+
+    fn consumers(&self) -> StoreFuture<'_, Vec<ConsumerRow>> {
+        Box::pin(consumers::list(&self.reads))
+    }
+
+    fn skip<'a>(&'a self, name: &'a str, shard: Shard, position: i64) -> StoreFuture<'a, bool> {
+        Box::pin(consumers::skip(&self.reads, name, shard, position))
+    }
+
+    fn rewind<'a>(&'a self, name: &'a str, to: &'a Cursor) -> StoreFuture<'a, ()> {
+        Box::pin(consumers::rewind(&self.reads, name, to))
+    }
+
+    fn drop_consumer<'a>(&'a self, name: &'a str) -> StoreFuture<'a, bool> {
+        Box::pin(consumers::drop_consumer(&self.reads, name))
+    }
+}

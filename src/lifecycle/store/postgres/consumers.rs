@@ -1,0 +1,216 @@
+//! Named readers of the log. Every step is a compare-and-set on epoch and position: a worker that lost its lease without noticing
+//! moves nothing. The lease only saves work; one that lies further in the future than its length is a clock that was set back.
+
+use std::time::Duration;
+
+use sqlx::{PgConnection, PgPool, Row, postgres::types::PgInterval};
+
+use super::{
+    reads,
+    rows::{self, event_columns},
+};
+use crate::lifecycle::store::{Ack, Claim, ConsumerRow, Cursor, Delivery, ParkReason, ParkedRow, Shard, StartAt, Step, StoreError};
+
+fn interval(duration: Duration) -> PgInterval {
+    PgInterval { months: 0, days: 0, microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX) }
+}
+
+fn step(rows: u64) -> Step {
+    if rows == 1 { Step::Done } else { Step::Lost }
+}
+
+pub(super) async fn create(pool: &PgPool, name: &str, start: StartAt) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO holdline.consumer (name, shard, position)
+         SELECT $1, shard, CASE WHEN $2 THEN last_position ELSE first_position - 1 END FROM holdline.shard_head
+         ON CONFLICT (name, shard) DO NOTHING",
+    )
+    .bind(name)
+    .bind(start == StartAt::End)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn claim(pool: &PgPool, name: &str, owner: &str, lease: Duration) -> Result<Vec<Claim>, StoreError> {
+    let rows = sqlx::query(
+        "UPDATE holdline.consumer c SET owner = $2, epoch = c.epoch + 1, lease_until = clock_timestamp() + $3
+           FROM (SELECT shard FROM holdline.consumer
+                  WHERE name = $1 AND (owner IS NULL OR owner = $2 OR lease_until < clock_timestamp() OR lease_until > clock_timestamp() + $3)
+                  ORDER BY shard FOR UPDATE SKIP LOCKED) free
+          WHERE c.name = $1 AND c.shard = free.shard
+         RETURNING c.shard, c.position, c.epoch, c.attempts,
+           greatest((extract(epoch FROM c.next_try - clock_timestamp()) * 1000)::bigint, 0) AS wait_ms",
+    )
+    .bind(name)
+    .bind(owner)
+    .bind(interval(lease))
+    .fetch_all(pool)
+    .await?;
+    let mut claims = rows.iter().map(|row| rows::claim(name, row)).collect::<Result<Vec<_>, _>>()?;
+    claims.sort_by_key(|claim| claim.shard);
+    Ok(claims)
+}
+
+pub(super) async fn renew_leases(pool: &PgPool, owner: &str, lease: Duration) -> Result<u64, StoreError> {
+    let renew = sqlx::query("UPDATE holdline.consumer SET lease_until = clock_timestamp() + $2 WHERE owner = $1");
+    Ok(renew.bind(owner).bind(interval(lease)).execute(pool).await?.rows_affected())
+}
+
+pub(super) async fn give_up_leases(pool: &PgPool, owner: &str) -> Result<u64, StoreError> {
+    let give_up = sqlx::query("UPDATE holdline.consumer SET owner = NULL, lease_until = NULL WHERE owner = $1");
+    Ok(give_up.bind(owner).execute(pool).await?.rows_affected())
+}
+
+pub(super) async fn read(pool: &PgPool, claim: &Claim, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        event_columns!(),
+        ", EXISTS (SELECT 1 FROM holdline.parked p WHERE p.name = $1 AND p.app = e.app AND p.resource = e.resource) AS blocked
+           FROM holdline.event e WHERE e.shard = $2 AND e.position > $3 ORDER BY e.position LIMIT $4"
+    ))
+    .bind(&claim.name)
+    .bind(claim.shard.0)
+    .bind(claim.position)
+    .bind(i64::from(limit))
+    .fetch_all(pool)
+    .await?;
+    let mut deliveries = Vec::with_capacity(rows.len());
+    for (row, expected) in rows.iter().zip(claim.position + 1..) {
+        let event = rows::event(row)?;
+        if event.position != expected {
+            let first = reads::first_position(pool, claim.shard).await?;
+            return Err(match first > expected {
+                true => StoreError::Trimmed { first },
+                false => StoreError::LogHole { after: expected - 1, found: event.position },
+            });
+        }
+        deliveries.push(Delivery { event, blocked: row.try_get("blocked")? });
+    }
+    Ok(deliveries)
+}
+
+pub(super) async fn acknowledge(connection: &mut PgConnection, ack: Ack<'_>) -> Result<Step, sqlx::Error> {
+    let moved = sqlx::query(
+        "UPDATE holdline.consumer SET position = $5, attempts = 0, next_try = NULL, last_error = NULL
+          WHERE name = $1 AND shard = $2 AND epoch = $3 AND position = $4 AND $5 >= $4",
+    )
+    .bind(&ack.claim.name)
+    .bind(ack.claim.shard.0)
+    .bind(ack.claim.epoch)
+    .bind(ack.claim.position)
+    .bind(ack.upto)
+    .execute(connection)
+    .await?;
+    Ok(step(moved.rows_affected()))
+}
+
+pub(super) async fn note_failure(pool: &PgPool, claim: &Claim, error: &str, retry_in: Duration) -> Result<Step, StoreError> {
+    let noted = sqlx::query(
+        "UPDATE holdline.consumer SET attempts = attempts + 1, last_error = $5, next_try = clock_timestamp() + $6
+          WHERE name = $1 AND shard = $2 AND epoch = $3 AND position = $4",
+    )
+    .bind(&claim.name)
+    .bind(claim.shard.0)
+    .bind(claim.epoch)
+    .bind(claim.position)
+    .bind(error.replace('\0', " "))
+    .bind(interval(retry_in))
+    .execute(pool)
+    .await?;
+    Ok(step(noted.rows_affected()))
+}
+
+pub(super) async fn park(pool: &PgPool, claim: &Claim, reason: ParkReason, error: Option<&str>) -> Result<Step, StoreError> {
+    let parked = sqlx::query(
+        "WITH moved AS (
+           UPDATE holdline.consumer c SET position = c.position + 1, attempts = 0, next_try = NULL, last_error = NULL
+             FROM holdline.consumer former
+            WHERE c.name = $1 AND c.shard = $2 AND c.epoch = $3 AND c.position = $4 AND former.name = c.name AND former.shard = c.shard
+           RETURNING c.position, former.attempts)
+         INSERT INTO holdline.parked (name, shard, position, app, resource, reason, attempts, last_error)
+         SELECT $1, e.shard, e.position, e.app, e.resource, $5, moved.attempts, $6
+           FROM moved JOIN holdline.event e ON e.shard = $2 AND e.position = moved.position
+         ON CONFLICT (name, shard, position) DO UPDATE SET reason = excluded.reason, last_error = excluded.last_error",
+    )
+    .bind(&claim.name)
+    .bind(claim.shard.0)
+    .bind(claim.epoch)
+    .bind(claim.position)
+    .bind(reason.as_str())
+    .bind(error.map(|error| error.replace('\0', " ")))
+    .execute(pool)
+    .await?;
+    Ok(step(parked.rows_affected()))
+}
+
+pub(super) async fn parked(pool: &PgPool, name: &str, limit: u32) -> Result<Vec<ParkedRow>, StoreError> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        event_columns!(),
+        ", p.name, p.reason, p.attempts, p.last_error, (extract(epoch FROM p.parked_at) * 1000)::bigint AS parked_at_ms
+           FROM holdline.parked p JOIN holdline.event e ON e.shard = p.shard AND e.position = p.position
+          WHERE p.name = $1 ORDER BY p.shard, p.position LIMIT $2"
+    ))
+    .bind(name)
+    .bind(i64::from(limit))
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(rows::parked).collect()
+}
+
+pub(super) async fn unpark(pool: &PgPool, name: &str, shard: Shard, position: i64) -> Result<bool, StoreError> {
+    let forgotten = sqlx::query(
+        "DELETE FROM holdline.parked p WHERE p.name = $1 AND p.shard = $2 AND p.position = $3
+            AND NOT EXISTS (SELECT 1 FROM holdline.parked b WHERE b.name = p.name AND b.app = p.app AND b.resource = p.resource
+                             AND b.shard = p.shard AND b.position < p.position)",
+    );
+    Ok(forgotten.bind(name).bind(shard.0).bind(position).execute(pool).await?.rows_affected() == 1)
+}
+
+pub(super) async fn list(pool: &PgPool) -> Result<Vec<ConsumerRow>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT c.name, c.shard, c.position, h.last_position, c.owner, c.attempts, c.last_error,
+                (SELECT count(*) FROM holdline.parked p WHERE p.name = c.name AND p.shard = c.shard) AS parked
+           FROM holdline.consumer c JOIN holdline.shard_head h USING (shard) ORDER BY c.name, c.shard",
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(rows::consumer).collect()
+}
+
+pub(super) async fn skip(pool: &PgPool, name: &str, shard: Shard, position: i64) -> Result<bool, StoreError> {
+    let skipped = sqlx::query(
+        "UPDATE holdline.consumer c SET position = c.position + 1, epoch = c.epoch + 1, owner = NULL, lease_until = NULL, attempts = 0,
+                next_try = NULL, last_error = NULL
+           FROM holdline.shard_head h
+          WHERE c.name = $1 AND c.shard = $2 AND c.position + 1 = $3 AND h.shard = c.shard AND h.last_position >= $3",
+    );
+    Ok(skipped.bind(name).bind(shard.0).bind(position).execute(pool).await?.rows_affected() == 1)
+}
+
+pub(super) async fn rewind(pool: &PgPool, name: &str, to: &Cursor) -> Result<(), StoreError> {
+    let moved = sqlx::query(
+        "WITH forgotten AS (
+           DELETE FROM holdline.parked q USING unnest($2::bigint[]) WITH ORDINALITY p (position, number)
+            WHERE q.name = $1 AND q.shard = p.number - 1 AND q.position > p.position)
+         UPDATE holdline.consumer c SET position = greatest(least(p.position, h.last_position), h.first_position - 1), epoch = c.epoch + 1,
+                owner = NULL, lease_until = NULL, attempts = 0, next_try = NULL, last_error = NULL
+           FROM unnest($2::bigint[]) WITH ORDINALITY p (position, number) JOIN holdline.shard_head h ON h.shard = p.number - 1
+          WHERE c.name = $1 AND c.shard = h.shard",
+    )
+    .bind(name)
+    .bind(to.positions())
+    .execute(pool)
+    .await?;
+    match moved.rows_affected() {
+        0 => Err(StoreError::UnknownConsumer { name: name.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
+pub(super) async fn drop_consumer(pool: &PgPool, name: &str) -> Result<bool, StoreError> {
+    let dropped =
+        sqlx::query("WITH forgotten AS (DELETE FROM holdline.parked WHERE name = $1) DELETE FROM holdline.consumer WHERE name = $1");
+    Ok(dropped.bind(name).execute(pool).await?.rows_affected() > 0)
+}

@@ -1,0 +1,144 @@
+//! What is checked before the first call: server, isolation, schema, rights.
+
+use sqlx::{
+    Connection, Row,
+    postgres::{PgConnectOptions, PgConnection},
+};
+
+use crate::lifecycle::store::{
+    Migrations, StoreError,
+    migrate::{self, Found},
+};
+
+/// `server_version_num` of the oldest PostgreSQL that has what the functions use (`bit_xor`).
+const OLDEST: i32 = 140_000;
+
+/// Checks everything, migrates if that is allowed; how many shards there are.
+pub(super) async fn prepare(address: &PgConnectOptions, policy: Migrations) -> Result<u16, StoreError> {
+    let mut connection = PgConnection::connect_with(address).await?;
+    check_server(&mut connection).await?;
+    migrate(&mut connection, policy).await?;
+    check_rights(&mut connection).await?;
+    let shards = shards(&mut connection).await?;
+    connection.close().await?;
+    Ok(shards)
+}
+
+async fn check_server(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let row = sqlx::query(
+        "SELECT current_setting('server_version_num')::integer AS number, current_setting('server_version') AS version,
+                current_setting('transaction_isolation') AS isolation",
+    )
+    .fetch_one(connection)
+    .await?;
+    if row.try_get::<i32, _>("number")? < OLDEST {
+        return Err(StoreError::TooOld { found: row.try_get("version")? });
+    }
+    let isolation: String = row.try_get("isolation")?;
+    if isolation != "read committed" {
+        return Err(StoreError::WrongIsolation { source: format!("this session has {}", isolation.to_uppercase()).into() });
+    }
+    Ok(())
+}
+
+async fn migrate(connection: &mut PgConnection, policy: Migrations) -> Result<(), StoreError> {
+    let mut transaction = Connection::begin(connection).await?;
+    // Of nodes that start together, one migrates.
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('holdline.migration', 0))").execute(&mut *transaction).await?;
+    let (schema, table): (bool, bool) = sqlx::query_as(
+        "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'holdline'),
+                EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                         WHERE n.nspname = 'holdline' AND c.relname = 'migration')",
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    let applied: Vec<(i64, String)> = if table {
+        sqlx::query_as("SELECT version, checksum FROM holdline.migration ORDER BY version")
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(|error| no_right("read schema holdline", error))?
+    } else {
+        Vec::new()
+    };
+    let found = match (schema, table) {
+        (false, _) => Found::Nothing,
+        (true, true) => Found::Applied(&applied),
+        (true, false) => {
+            // An empty schema may have been made for us by somebody who may.
+            let (empty,): (bool,) = sqlx::query_as(
+                "SELECT NOT EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                                     WHERE n.nspname = 'holdline')",
+            )
+            .fetch_one(&mut *transaction)
+            .await?;
+            if empty { Found::Nothing } else { Found::NoRecord }
+        }
+    };
+    let missing = migrate::missing(migrate::POSTGRES, found, policy)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if found == Found::Nothing {
+        if !schema {
+            let create = sqlx::raw_sql("CREATE SCHEMA holdline").execute(&mut *transaction).await;
+            create.map_err(|error| no_right("create schema holdline", error))?;
+        }
+        let create = "CREATE TABLE holdline.migration (version bigint PRIMARY KEY, name text NOT NULL, checksum text NOT NULL,
+                        applied_at timestamptz NOT NULL DEFAULT clock_timestamp())";
+        sqlx::raw_sql(create).execute(&mut *transaction).await.map_err(|error| no_right("create tables in schema holdline", error))?;
+    }
+    for migration in missing {
+        sqlx::raw_sql(migration.sql)
+            .execute(&mut *transaction)
+            .await
+            .map_err(|error| no_right("create tables and functions in schema holdline", error))?;
+        sqlx::query("INSERT INTO holdline.migration (version, name, checksum) VALUES ($1, $2, $3)")
+            .bind(migration.version)
+            .bind(migration.name)
+            .bind(migration.checksum())
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn check_rights(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let lacking: Option<(String,)> = sqlx::query_as(
+        "SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+          WHERE n.nspname = 'holdline' AND c.relkind IN ('r', 'S')
+            AND NOT (has_schema_privilege(n.oid, 'USAGE') AND CASE c.relkind WHEN 'S' THEN has_sequence_privilege(c.oid, 'USAGE')
+                 ELSE has_table_privilege(c.oid, 'SELECT') AND (c.relname IN ('migration', 'setting')
+                   OR (has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE')
+                       AND has_table_privilege(c.oid, 'DELETE'))) END)
+          ORDER BY c.relname LIMIT 1",
+    )
+    .fetch_optional(connection)
+    .await?;
+    match lacking {
+        Some((table,)) => Err(StoreError::NotPermitted {
+            action: "read and write the tables of schema holdline",
+            source: format!("no full access to holdline.{table}").into(),
+        }),
+        None => Ok(()),
+    }
+}
+
+async fn shards(connection: &mut PgConnection) -> Result<u16, StoreError> {
+    let (set, heads): (Option<i32>, i64) = sqlx::query_as(
+        "SELECT (SELECT value::integer FROM holdline.setting WHERE name = 'shards'), (SELECT count(*) FROM holdline.shard_head)",
+    )
+    .fetch_one(connection)
+    .await?;
+    match set.and_then(|set| u16::try_from(set).ok()).filter(|set| i64::from(*set) == heads && *set > 0) {
+        Some(shards) => Ok(shards),
+        None => Err(StoreError::SchemaBroken { reason: format!("setting shards is {set:?}, there are {heads} shard heads") }),
+    }
+}
+
+fn no_right(action: &'static str, error: sqlx::Error) -> StoreError {
+    match StoreError::from(error) {
+        StoreError::NotPermitted { source, .. } => StoreError::NotPermitted { action, source },
+        other => other,
+    }
+}

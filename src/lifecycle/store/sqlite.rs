@@ -1,0 +1,255 @@
+//! The store for one node, in a file or in memory.
+//!
+//! Two connections: one writes, one reads what was committed; in memory one does both. A write is `BEGIN IMMEDIATE … COMMIT` with
+//! `synchronous = FULL`, so what was answered survives a power cut. One process has the file, which the lock on the data directory
+//! proves. In memory it is the same code without the file: one set of rules, tested once.
+
+mod consumers;
+mod nodes;
+mod reads;
+mod rows;
+mod schema;
+mod sweeps;
+mod write;
+mod writes;
+
+use std::{path::Path, time::Duration};
+
+use sqlx::{
+    Connection, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::{
+    Ack, Answer, Claim, CommitOp, ConsumerRow, Cursor, DataDirectory, Delivery, EndCause, EventRow, Fence, HeldHold, HoldDigest,
+    Incarnation, Lane, LifecycleStore, LockQuery, LockRow, Migrations, NewNode, NodeRow, NodeView, ParkReason, ParkedRow, ReleaseOp, Shard,
+    StartAt, Step, StoreError, StoreFuture, StoreLimits, Swept,
+};
+
+/// How long to wait for another process's lock on the file: a backup, a shell.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Holds and graces that one pass ends.
+const SWEEP_LIMIT: u32 = 2000;
+
+/// Locks, holds and the log in SQLite.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: Mutex<SqliteConnection>,
+    reader: Option<Mutex<SqliteConnection>>,
+    limits: StoreLimits,
+    directory: Option<DataDirectory>,
+}
+
+impl SqliteStore {
+    /// Opens the database in a data directory, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// Everything [`StoreError`] says about schemas; [`StoreError::Unavailable`] if the file cannot be opened.
+    pub async fn open(directory: DataDirectory, migrations: Migrations, limits: StoreLimits) -> Result<Self, StoreError> {
+        let file = file(&directory.database())
+            .create_if_missing(migrations == Migrations::Apply)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full);
+        let mut writer = SqliteConnection::connect_with(&file).await?;
+        schema::prepare(&mut writer, migrations).await?;
+        let reader = SqliteConnection::connect_with(&file.read_only(true)).await?;
+        Ok(Self { writer: Mutex::new(writer), reader: Some(Mutex::new(reader)), limits, directory: Some(directory) })
+    }
+
+    /// Opens a database to look at, beside the process that has it. Nothing can be written.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_to_read(database: &Path) -> Result<Self, StoreError> {
+        let reader = SqliteConnection::connect_with(&file(database).read_only(true)).await?;
+        Ok(Self { writer: Mutex::new(reader), reader: None, limits: StoreLimits::default(), directory: None })
+    }
+
+    /// A database that lives as long as this value.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] without memory for it.
+    pub async fn in_memory(limits: StoreLimits) -> Result<Self, StoreError> {
+        let mut writer = SqliteConnection::connect_with(&SqliteConnectOptions::new().in_memory(true).foreign_keys(true)).await?;
+        schema::prepare(&mut writer, Migrations::Apply).await?;
+        Ok(Self { writer: Mutex::new(writer), reader: None, limits, directory: None })
+    }
+
+    /// The data directory, if there is one.
+    pub fn directory(&self) -> Option<&DataDirectory> {
+        self.directory.as_ref()
+    }
+
+    async fn writer(&self) -> MutexGuard<'_, SqliteConnection> {
+        self.writer.lock().await
+    }
+
+    #[cfg(test)]
+    pub(super) async fn writer_for_tests(&self) -> MutexGuard<'_, SqliteConnection> {
+        self.writer().await
+    }
+
+    async fn reader(&self) -> MutexGuard<'_, SqliteConnection> {
+        match &self.reader {
+            Some(reader) => reader.lock().await,
+            None => self.writer.lock().await,
+        }
+    }
+
+    /// The end of all earlier processes, before anybody can connect.
+    async fn boot(&self, node: &NewNode) -> Result<Incarnation, StoreError> {
+        let mut writer = self.writer().await;
+        let incarnation = nodes::register(&mut writer, node).await?;
+        while let Swept::Done(SWEEP_LIMIT..) = sweeps::sweep(&mut writer, incarnation, SWEEP_LIMIT).await? {}
+        sweeps::finish_dead(&mut writer, incarnation).await?;
+        Ok(incarnation)
+    }
+}
+
+fn file(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT).foreign_keys(true)
+}
+
+impl LifecycleStore for SqliteStore {
+    fn shards(&self) -> u16 {
+        1
+    }
+
+    fn register<'a>(&'a self, node: &'a NewNode) -> StoreFuture<'a, Incarnation> {
+        Box::pin(self.boot(node))
+    }
+
+    fn heartbeat(&self, node: Incarnation) -> StoreFuture<'_, Vec<NodeView>> {
+        Box::pin(async move { nodes::heartbeat(&mut *self.writer().await, node).await })
+    }
+
+    fn declare_dead(&self, by: Incarnation, node: Incarnation, seen: i64) -> StoreFuture<'_, bool> {
+        Box::pin(async move { nodes::declare_dead(&mut *self.writer().await, by, node, seen).await })
+    }
+
+    fn set_draining(&self, node: Incarnation) -> StoreFuture<'_, ()> {
+        Box::pin(async move { nodes::set_draining(&mut *self.writer().await, node).await })
+    }
+
+    fn deregister(&self, node: Incarnation) -> StoreFuture<'_, bool> {
+        Box::pin(async move { nodes::deregister(&mut *self.writer().await, node).await })
+    }
+
+    fn commit<'a>(&'a self, _lane: Lane, node: Incarnation, ops: &'a [CommitOp]) -> StoreFuture<'a, Vec<Answer>> {
+        Box::pin(async move { writes::commit(&mut *self.writer().await, node, ops, &self.limits).await })
+    }
+
+    fn release<'a>(&'a self, _lane: Lane, node: Incarnation, ops: &'a [ReleaseOp]) -> StoreFuture<'a, u64> {
+        Box::pin(async move { writes::release(&mut *self.writer().await, node, ops, &self.limits).await })
+    }
+
+    fn force_release(&self, by: Incarnation, fence: Fence, cause: EndCause) -> StoreFuture<'_, bool> {
+        Box::pin(async move { writes::force_release(&mut *self.writer().await, by, fence, cause).await })
+    }
+
+    fn due_shards(&self) -> StoreFuture<'_, Vec<Shard>> {
+        Box::pin(async move { sweeps::due_shards(&mut *self.reader().await).await })
+    }
+
+    fn sweep(&self, by: Incarnation, _shard: Shard, limit: u32) -> StoreFuture<'_, Swept> {
+        Box::pin(async move { sweeps::sweep(&mut *self.writer().await, by, limit).await })
+    }
+
+    fn finish_dead(&self, by: Incarnation) -> StoreFuture<'_, u64> {
+        Box::pin(async move { sweeps::finish_dead(&mut *self.writer().await, by).await })
+    }
+
+    fn digest(&self, node: Incarnation) -> StoreFuture<'_, HoldDigest> {
+        Box::pin(async move { reads::digest(&mut *self.reader().await, node).await })
+    }
+
+    fn holds_of(&self, node: Incarnation) -> StoreFuture<'_, Vec<HeldHold>> {
+        Box::pin(async move { reads::holds_of(&mut *self.reader().await, node).await })
+    }
+
+    fn retain(&self, by: Incarnation, _shard: Shard, keep: Duration, limit: u32) -> StoreFuture<'_, u64> {
+        Box::pin(async move { sweeps::retain(&mut *self.writer().await, by, keep, limit).await })
+    }
+
+    fn locks<'a>(&'a self, query: &'a LockQuery) -> StoreFuture<'a, Vec<LockRow>> {
+        Box::pin(async move { reads::locks(&mut *self.reader().await, query).await })
+    }
+
+    fn lock(&self, fence: Fence) -> StoreFuture<'_, Option<LockRow>> {
+        Box::pin(async move { reads::lock(&mut *self.reader().await, fence).await })
+    }
+
+    fn nodes(&self) -> StoreFuture<'_, Vec<NodeRow>> {
+        Box::pin(async move { nodes::list(&mut *self.reader().await).await })
+    }
+
+    fn head(&self) -> StoreFuture<'_, Cursor> {
+        Box::pin(async move { reads::head(&mut *self.reader().await).await })
+    }
+
+    fn events_after<'a>(&'a self, cursor: &'a Cursor, limit: u32) -> StoreFuture<'a, (Vec<EventRow>, Cursor)> {
+        Box::pin(async move { reads::events_after(&mut *self.reader().await, cursor, limit).await })
+    }
+
+    fn event(&self, shard: Shard, position: i64) -> StoreFuture<'_, Option<EventRow>> {
+        Box::pin(async move { reads::event(&mut *self.reader().await, shard, position).await })
+    }
+
+    fn create_consumer<'a>(&'a self, name: &'a str, start: StartAt) -> StoreFuture<'a, ()> {
+        Box::pin(async move { consumers::create(&mut *self.writer().await, name, start).await })
+    }
+
+    fn claim<'a>(&'a self, name: &'a str, owner: &'a str, lease: Duration) -> StoreFuture<'a, Vec<Claim>> {
+        Box::pin(async move { consumers::claim(&mut *self.writer().await, name, owner, lease).await })
+    }
+
+    fn renew_leases<'a>(&'a self, owner: &'a str, lease: Duration) -> StoreFuture<'a, u64> {
+        Box::pin(async move { consumers::renew_leases(&mut *self.writer().await, owner, lease).await })
+    }
+
+    fn give_up_leases<'a>(&'a self, owner: &'a str) -> StoreFuture<'a, u64> {
+        Box::pin(async move { consumers::give_up_leases(&mut *self.writer().await, owner).await })
+    }
+
+    fn read<'a>(&'a self, claim: &'a Claim, limit: u32) -> StoreFuture<'a, Vec<Delivery>> {
+        Box::pin(async move { consumers::read(&mut *self.reader().await, claim, limit).await })
+    }
+
+    fn acknowledge<'a>(&'a self, ack: Ack<'a>) -> StoreFuture<'a, Step> {
+        Box::pin(async move { consumers::acknowledge(&mut *self.writer().await, ack).await })
+    }
+
+    fn note_failure<'a>(&'a self, claim: &'a Claim, error: &'a str, retry_in: Duration) -> StoreFuture<'a, Step> {
+        Box::pin(async move { consumers::note_failure(&mut *self.writer().await, claim, error, retry_in).await })
+    }
+
+    fn park<'a>(&'a self, claim: &'a Claim, reason: ParkReason, error: Option<&'a str>) -> StoreFuture<'a, Step> {
+        Box::pin(async move { consumers::park(&mut *self.writer().await, claim, reason, error).await })
+    }
+
+    fn parked<'a>(&'a self, name: &'a str, limit: u32) -> StoreFuture<'a, Vec<ParkedRow>> {
+        Box::pin(async move { consumers::parked(&mut *self.reader().await, name, limit).await })
+    }
+
+    fn unpark<'a>(&'a self, name: &'a str, shard: Shard, position: i64) -> StoreFuture<'a, bool> {
+        Box::pin(async move { consumers::unpark(&mut *self.writer().await, name, shard, position).await })
+    }
+
+    fn consumers(&self) -> StoreFuture<'_, Vec<ConsumerRow>> {
+        Box::pin(async move { consumers::list(&mut *self.reader().await).await })
+    }
+
+    fn skip<'a>(&'a self, name: &'a str, shard: Shard, position: i64) -> StoreFuture<'a, bool> {
+        Box::pin(async move { consumers::skip(&mut *self.writer().await, name, shard, position).await })
+    }
+
+    fn rewind<'a>(&'a self, name: &'a str, to: &'a Cursor) -> StoreFuture<'a, ()> {
+        Box::pin(async move { consumers::rewind(&mut *self.writer().await, name, to).await })
+    }
+
+    fn drop_consumer<'a>(&'a self, name: &'a str) -> StoreFuture<'a, bool> {
+        Box::pin(async move { consumers::drop_consumer(&mut *self.writer().await, name).await })
+    }
+}

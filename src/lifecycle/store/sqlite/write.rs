@@ -1,0 +1,109 @@
+//! One write: a transaction that begins with the writer's lock, knows its node and time, and appends to the log.
+
+use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
+
+use crate::lifecycle::store::{EventKind, Fence, Incarnation, NewEvent, OpId, StoreError, Timestamp};
+
+/// The only shard.
+pub(super) const SHARD: i16 = 0;
+
+/// A transaction of one node.
+pub(super) struct Write<'c> {
+    /// Where statements go.
+    pub(super) transaction: Transaction<'c, Sqlite>,
+    /// Whose it is.
+    pub(super) node: Incarnation,
+    /// When it began.
+    pub(super) now: Timestamp,
+    begun_at: i64,
+    position: i64,
+}
+
+impl<'c> Write<'c> {
+    /// Begins, unless the node is fenced.
+    pub(super) async fn begin(connection: &'c mut SqliteConnection, node: Incarnation) -> Result<Self, StoreError> {
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let (lives, position): (bool, i64) = sqlx::query_as(
+            "SELECT EXISTS (SELECT 1 FROM node WHERE incarnation = ?1 AND state IN ('alive', 'draining')), last_position
+               FROM shard_head WHERE shard = ?2",
+        )
+        .bind(node.0)
+        .bind(SHARD)
+        .fetch_one(&mut *transaction)
+        .await?;
+        if !lives {
+            return Err(StoreError::Fenced);
+        }
+        Ok(Self { transaction, node, now: Timestamp::now(), begun_at: position, position })
+    }
+
+    /// Appends a lock's `locked` or `unlocked`, from its row.
+    pub(super) async fn append_lock(&mut self, kind: EventKind, fence: Fence, after_grace: bool) -> Result<(), StoreError> {
+        self.position += 1;
+        sqlx::query(
+            "INSERT INTO event (shard, position, kind, type, app, resource, fence, principal, socket_id, incarnation, cause, after_grace,
+                                detected_ms_before_commit, payload, at)
+             SELECT shard, ?2, ?3, topic || CASE ?3 WHEN 'locked' THEN 'Locked' ELSE 'Unlocked' END, app, resource, fence, principal,
+                    socket_id, ?4, cause, ?5, detected_ms_before_commit, context, ?6 FROM lock WHERE fence = ?1",
+        )
+        .bind(fence.0)
+        .bind(self.position)
+        .bind(kind.as_str())
+        .bind(self.node.0)
+        .bind(after_grace)
+        .bind(self.now.0)
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+
+    /// Appends what a handler emitted, unless that was done before.
+    pub(super) async fn append_events(&mut self, op: OpId, app: &str, socket_id: &str, events: &[NewEvent]) -> Result<(), StoreError> {
+        if events.is_empty() || self.has_events_of(op).await? {
+            return Ok(());
+        }
+        for (event, index) in events.iter().zip(1i32..) {
+            self.position += 1;
+            sqlx::query(
+                "INSERT INTO event (shard, position, kind, type, app, resource, principal, socket_id, incarnation, payload, operation,
+                                    operation_index, at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            )
+            .bind(SHARD)
+            .bind(self.position)
+            .bind(event.kind.as_str())
+            .bind(&event.event_type)
+            .bind(app)
+            .bind(&event.key)
+            .bind(&event.principal)
+            .bind(socket_id)
+            .bind(self.node.0)
+            .bind(&event.payload)
+            .bind(op.0)
+            .bind(index)
+            .bind(self.now.0)
+            .execute(&mut *self.transaction)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// True if an op's events are in the log.
+    pub(super) async fn has_events_of(&mut self, op: OpId) -> Result<bool, StoreError> {
+        let found = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM event WHERE operation = ?1)").bind(op.0);
+        Ok(found.fetch_one(&mut *self.transaction).await?)
+    }
+
+    /// Ends; how many entries the log got.
+    pub(super) async fn commit(mut self) -> Result<u64, StoreError> {
+        if self.position != self.begun_at {
+            sqlx::query("UPDATE shard_head SET last_position = ?2 WHERE shard = ?1")
+                .bind(SHARD)
+                .bind(self.position)
+                .execute(&mut *self.transaction)
+                .await?;
+        }
+        self.transaction.commit().await?;
+        Ok(u64::try_from(self.position - self.begun_at).unwrap_or(0))
+    }
+}
