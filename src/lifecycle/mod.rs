@@ -5,7 +5,13 @@
 
 mod closer;
 mod hook;
+#[cfg_attr(not(test), expect(dead_code, reason = "the publisher will drive it"))]
+mod lane_queue;
+#[cfg_attr(not(test), expect(dead_code, reason = "the publisher will drive it"))]
+mod lanes;
 mod lock;
+#[cfg_attr(not(test), expect(dead_code, reason = "the publisher will drive it"))]
+mod observer;
 pub mod store;
 
 pub(crate) use closer::{CloseJob, Closer, Owed};

@@ -1,0 +1,290 @@
+//! What waits for one writer lane, and in which order it goes. Pure: the shell in `lanes` sends what this says.
+//!
+//! One batch is under way at a time, and the next forms meanwhile. Releases go first: they free what others wait for. A commit that
+//! was never sent is cancelled by its own release. One whose answer is missing is *doubtful*: a copy of it may still be on its way,
+//! so whatever comes after, its release leaves a tombstone.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::store::{Answer, Certainty, CommitOp, EndCause, Ending, HoldId, OpId, ReleaseOp};
+
+/// What the batch that is under way holds.
+#[derive(Debug)]
+pub(crate) enum Batch {
+    /// Ends.
+    Releases(Vec<ReleaseOp>),
+    /// Outcomes.
+    Commits(Vec<CommitOp>),
+}
+
+/// How a commit ended without an answer of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoAnswer {
+    /// Too much waits already.
+    #[error("too many outcomes wait for the store")]
+    Full,
+    /// Its connection ended first.
+    #[error("the connection ended before its outcome was written")]
+    Cancelled,
+    /// The node is fenced.
+    #[error("this node was declared dead")]
+    Fenced,
+    /// The store refused it for good.
+    #[error("the store refused the outcome")]
+    Refused,
+}
+
+/// The queue of one lane. `R` is where the answer goes.
+#[derive(Debug)]
+pub(crate) struct LaneQueue<R> {
+    releases: VecDeque<ReleaseOp>,
+    commits: VecDeque<Waiting<R>>,
+    /// The holds of `commits`, so that a release need not look through them.
+    asked: HashSet<HoldId>,
+    /// The waiters of the commits under way, by op.
+    under_way: Vec<(OpId, R)>,
+    busy: bool,
+    doubtful: HashSet<HoldId>,
+    singly: usize,
+    limits: LaneLimits,
+}
+
+#[derive(Debug)]
+struct Waiting<R> {
+    op: CommitOp,
+    reply: R,
+    sent: bool,
+}
+
+/// How much waits, and how much goes at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LaneLimits {
+    /// Commits that wait in one lane. Releases need no limit: there is at most one per live hold.
+    pub(crate) waiting: usize,
+    /// Commits in one call.
+    pub(crate) commits: usize,
+    /// Releases in one call.
+    pub(crate) releases: usize,
+}
+
+impl Default for LaneLimits {
+    fn default() -> Self {
+        Self { waiting: 65_536 / 4, commits: 500, releases: 1000 }
+    }
+}
+
+/// Answers that are due now.
+pub(crate) type Replies<R> = Vec<(R, Result<Answer, NoAnswer>)>;
+
+impl<R> LaneQueue<R> {
+    pub(crate) fn new(limits: LaneLimits) -> Self {
+        Self {
+            releases: VecDeque::new(),
+            commits: VecDeque::new(),
+            asked: HashSet::new(),
+            under_way: Vec::new(),
+            busy: false,
+            doubtful: HashSet::new(),
+            singly: 0,
+            limits,
+        }
+    }
+
+    /// Takes an outcome.
+    pub(crate) fn push_commit(&mut self, op: CommitOp, reply: R) -> Result<(), R> {
+        if self.commits.len() >= self.limits.waiting {
+            return Err(reply);
+        }
+        self.asked.extend(op.holds.iter().map(|hold| hold.id));
+        self.commits.push_back(Waiting { op, reply, sent: false });
+        Ok(())
+    }
+
+    /// Takes an end. Commits of its holds that still wait are withdrawn.
+    pub(crate) fn push_release(&mut self, mut release: ReleaseOp) -> Replies<R> {
+        let mut withdrawn = Vec::new();
+        if release.holds.iter().any(|(hold, _)| self.asked.contains(hold)) {
+            let ending: HashSet<HoldId> = release.holds.iter().map(|(hold, _)| *hold).collect();
+            let mut kept = VecDeque::with_capacity(self.commits.len());
+            for waiting in self.commits.drain(..) {
+                if !waiting.op.holds.iter().any(|hold| ending.contains(&hold.id)) {
+                    kept.push_back(waiting);
+                    continue;
+                }
+                // All of it ends, also what the release does not name: an outcome is whole.
+                release.holds.retain(|(hold, _)| !waiting.op.holds.iter().any(|ours| ours.id == *hold));
+                if waiting.sent {
+                    release.holds.extend(release_of(&waiting.op).holds);
+                }
+                for hold in &waiting.op.holds {
+                    self.asked.remove(&hold.id);
+                }
+                withdrawn.push((waiting.reply, Err(NoAnswer::Cancelled)));
+            }
+            self.commits = kept;
+        }
+        if !release.holds.is_empty() || !release.events.is_empty() {
+            self.releases.push_back(release);
+        }
+        withdrawn
+    }
+
+    /// Withdraws a commit nobody waits for any more. What may have been written is released.
+    pub(crate) fn abandon(&mut self, op: &CommitOp) -> Replies<R> {
+        let waits = self.commits.iter().any(|waiting| waiting.op.id == op.id);
+        let under_way = self.under_way.iter().any(|(id, _)| *id == op.id);
+        if !waits && !under_way {
+            return Vec::new();
+        }
+        if op.holds.is_empty() {
+            let (gone, kept) = std::mem::take(&mut self.commits).into_iter().partition(|waiting| waiting.op.id == op.id && !waiting.sent);
+            self.commits = kept;
+            let gone: VecDeque<Waiting<R>> = gone;
+            return gone.into_iter().map(|waiting| (waiting.reply, Err(NoAnswer::Cancelled))).collect();
+        }
+        self.push_release(release_of(op))
+    }
+
+    /// What to send now, if nothing is under way.
+    pub(crate) fn next_batch(&mut self) -> Option<Batch> {
+        if self.busy {
+            return None;
+        }
+        let at_most = |limit: usize| if self.singly > 0 { 1 } else { limit };
+        let batch = if !self.releases.is_empty() {
+            let count = self.releases.len().min(at_most(self.limits.releases));
+            let mut batch: Vec<_> = self.releases.drain(..count).collect();
+            for op in &mut batch {
+                if op.holds.iter().any(|(hold, _)| self.doubtful.contains(hold)) {
+                    op.certainty = Certainty::Unsure;
+                }
+            }
+            Batch::Releases(batch)
+        } else if !self.commits.is_empty() {
+            let count = self.commits.len().min(at_most(self.limits.commits));
+            let mut batch = Vec::with_capacity(count);
+            for waiting in self.commits.drain(..count) {
+                for hold in &waiting.op.holds {
+                    self.asked.remove(&hold.id);
+                }
+                self.under_way.push((waiting.op.id, waiting.reply));
+                batch.push(waiting.op);
+            }
+            Batch::Commits(batch)
+        } else {
+            return None;
+        };
+        self.singly = self.singly.saturating_sub(1);
+        self.busy = true;
+        Some(batch)
+    }
+
+    /// The store answered a batch of commits, one by one.
+    pub(crate) fn committed(&mut self, batch: Vec<CommitOp>, answers: Vec<Answer>) -> Replies<R> {
+        self.busy = false;
+        for (op, answer) in batch.iter().zip(&answers) {
+            let doubtful = op.holds.iter().any(|hold| self.doubtful.contains(&hold.id));
+            // An earlier copy may arrive when the resource is free, and nobody would ever release it.
+            if doubtful && matches!(answer, Answer::Denied(_) | Answer::Invalid(_)) {
+                self.releases.push_back(ReleaseOp { certainty: Certainty::Unsure, ..release_of(op) });
+            }
+        }
+        std::mem::take(&mut self.under_way).into_iter().zip(answers).map(|((_, reply), answer)| (reply, Ok(answer))).collect()
+    }
+
+    /// The store has a batch of releases.
+    pub(crate) fn released(&mut self, batch: &[ReleaseOp]) {
+        self.busy = false;
+        for (hold, _) in batch.iter().flat_map(|op| &op.holds) {
+            self.doubtful.remove(hold);
+        }
+    }
+
+    /// No answer: the same again, before everything else of its kind. Commits that were released meanwhile are not sent again.
+    pub(crate) fn unknown(&mut self, batch: Batch) -> Replies<R> {
+        self.busy = false;
+        match batch {
+            Batch::Releases(ops) => {
+                for op in ops.into_iter().rev() {
+                    self.releases.push_front(op);
+                }
+                Vec::new()
+            }
+            Batch::Commits(ops) => {
+                self.doubtful.extend(ops.iter().flat_map(|op| &op.holds).map(|hold| hold.id));
+                let ended: HashSet<HoldId> = self.releases.iter().flat_map(|op| &op.holds).map(|(hold, _)| *hold).collect();
+                let mut replies = Vec::new();
+                for (op, (_, reply)) in ops.into_iter().zip(std::mem::take(&mut self.under_way)).rev() {
+                    if op.holds.iter().any(|hold| ended.contains(&hold.id)) {
+                        self.releases.push_back(release_of(&op));
+                        replies.push((reply, Err(NoAnswer::Cancelled)));
+                    } else {
+                        self.asked.extend(op.holds.iter().map(|hold| hold.id));
+                        self.commits.push_front(Waiting { op, reply, sent: true });
+                    }
+                }
+                replies
+            }
+        }
+    }
+
+    /// The store refused a batch for good. Of several, each is tried alone; one alone is given up.
+    pub(crate) fn refused(&mut self, batch: Batch) -> Replies<R> {
+        let alone = match &batch {
+            Batch::Releases(ops) => ops.len() == 1,
+            Batch::Commits(ops) => ops.len() == 1,
+        };
+        if alone {
+            self.busy = false;
+            return std::mem::take(&mut self.under_way).into_iter().map(|(_, reply)| (reply, Err(NoAnswer::Refused))).collect();
+        }
+        let count = match &batch {
+            Batch::Releases(ops) => ops.len(),
+            Batch::Commits(ops) => ops.len(),
+        };
+        let replies = self.unknown(batch);
+        self.singly = count;
+        replies
+    }
+
+    /// The node is fenced: its holds are the sweep's by now.
+    pub(crate) fn fenced(&mut self) -> Replies<R> {
+        self.busy = false;
+        self.releases.clear();
+        self.asked.clear();
+        self.doubtful.clear();
+        self.singly = 0;
+        let under_way = std::mem::take(&mut self.under_way).into_iter().map(|(_, reply)| reply);
+        let waiting = std::mem::take(&mut self.commits).into_iter().map(|waiting| waiting.reply);
+        under_way.chain(waiting).map(|reply| (reply, Err(NoAnswer::Fenced))).collect()
+    }
+
+    /// True if nothing waits and nothing is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.busy && self.releases.is_empty() && self.commits.is_empty()
+    }
+
+    /// Ops that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.releases.len() + self.commits.len()
+    }
+}
+
+/// The end of an outcome that its connection will never hear of.
+fn release_of(op: &CommitOp) -> ReleaseOp {
+    ReleaseOp {
+        id: OpId::random(),
+        socket_id: op.socket_id.clone(),
+        app: op.app.clone(),
+        holds: op.holds.iter().map(|hold| (hold.id, hold.resource.clone())).collect(),
+        events: Vec::new(),
+        cause: EndCause::Released,
+        ending: Ending::Clean,
+        certainty: Certainty::Sure,
+        detected_ago: None,
+    }
+}
+
+#[cfg(test)]
+#[path = "lane_queue_tests.rs"]
+mod tests;

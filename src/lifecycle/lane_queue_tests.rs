@@ -1,0 +1,191 @@
+use std::time::Duration;
+
+use super::*;
+use crate::lifecycle::store::{Denied, Granted, IfTaken, Mode, NewHold};
+
+fn op(resource: &str) -> CommitOp {
+    let hold = NewHold {
+        id: HoldId::random(),
+        resource: resource.to_owned(),
+        principal: "user:1".to_owned(),
+        mode: Mode::Exclusive,
+        if_taken: IfTaken::Deny,
+        topic: "Order".to_owned(),
+        context: serde_json::Value::Null,
+        grace: Duration::ZERO,
+    };
+    CommitOp { id: OpId::random(), socket_id: "1.1".to_owned(), app: "app".to_owned(), holds: vec![hold], events: Vec::new() }
+}
+
+fn queue() -> LaneQueue<&'static str> {
+    LaneQueue::new(LaneLimits { waiting: 4, commits: 2, releases: 2 })
+}
+
+fn resources(batch: &Batch) -> Vec<&str> {
+    match batch {
+        Batch::Commits(ops) => ops.iter().flat_map(|op| &op.holds).map(|hold| hold.resource.as_str()).collect(),
+        Batch::Releases(ops) => ops.iter().flat_map(|op| &op.holds).map(|(_, resource)| resource.as_str()).collect(),
+    }
+}
+
+fn commits(batch: Option<Batch>) -> Vec<CommitOp> {
+    match batch {
+        Some(Batch::Commits(ops)) => ops,
+        other => panic!("no commits: {other:?}"),
+    }
+}
+
+fn releases(batch: Option<Batch>) -> Vec<ReleaseOp> {
+    match batch {
+        Some(Batch::Releases(ops)) => ops,
+        other => panic!("no releases: {other:?}"),
+    }
+}
+
+fn yes(count: usize) -> Vec<Answer> {
+    vec![Answer::Committed(Vec::<Granted>::new()); count]
+}
+
+#[test]
+fn releases_go_first_and_one_batch_at_a_time() {
+    let mut queue = queue();
+    for resource in ["a", "b", "c"] {
+        queue.push_commit(op(resource), "x").unwrap();
+    }
+    queue.push_release(release_of(&op("r")));
+    let first = queue.next_batch().unwrap();
+    assert_eq!(resources(&first), ["r"]);
+    assert!(queue.next_batch().is_none(), "one is under way");
+    queue.released(&releases(Some(first)));
+    let second = queue.next_batch().unwrap();
+    assert_eq!(resources(&second), ["a", "b"]);
+    assert_eq!(queue.committed(commits(Some(second)), yes(2)).len(), 2);
+    assert_eq!(resources(&queue.next_batch().unwrap()), ["c"]);
+}
+
+#[test]
+fn more_than_the_limit_is_turned_away() {
+    let mut queue = queue();
+    for _ in 0..4 {
+        queue.push_commit(op("a"), "x").unwrap();
+    }
+    assert_eq!(queue.push_commit(op("a"), "late"), Err("late"));
+    queue.push_release(release_of(&op("r")));
+    assert_eq!(queue.len(), 5, "a release is never turned away");
+}
+
+#[test]
+fn a_commit_that_was_never_sent_is_cancelled_with_its_release() {
+    let mut queue = queue();
+    let never = op("a");
+    queue.push_commit(never.clone(), "x").unwrap();
+    assert_eq!(queue.push_release(release_of(&never)), [("x", Err(NoAnswer::Cancelled))]);
+    assert!(queue.is_idle(), "nothing is sent at all");
+}
+
+#[test]
+fn a_release_of_a_commit_under_way_waits_for_its_answer_and_is_sure() {
+    let mut queue = queue();
+    let sent = op("a");
+    queue.push_commit(sent.clone(), "x").unwrap();
+    let batch = commits(queue.next_batch());
+    assert!(queue.push_release(release_of(&sent)).is_empty());
+    assert_eq!(queue.committed(batch, yes(1)).len(), 1);
+    assert_eq!(releases(queue.next_batch())[0].certainty, Certainty::Sure);
+}
+
+#[test]
+fn without_an_answer_the_same_is_sent_again_and_its_release_is_unsure_for_ever() {
+    let mut queue = queue();
+    let (first, second) = (op("a"), op("b"));
+    queue.push_commit(first.clone(), "x").unwrap();
+    queue.push_commit(second.clone(), "y").unwrap();
+    let batch = queue.next_batch().unwrap();
+    assert!(queue.unknown(batch).is_empty());
+    // One ends before the replay: it is not sent again. The other is answered by the replay.
+    assert_eq!(queue.push_release(release_of(&first)), [("x", Err(NoAnswer::Cancelled))]);
+    let release = releases(queue.next_batch());
+    assert_eq!((release[0].certainty, release[0].holds[0].0), (Certainty::Unsure, first.holds[0].id));
+    queue.released(&release);
+    let replay = commits(queue.next_batch());
+    assert_eq!((replay.len(), replay[0].id), (1, second.id));
+    assert_eq!(queue.committed(replay, yes(1)).len(), 1);
+    queue.push_release(release_of(&second));
+    let release = releases(queue.next_batch());
+    assert_eq!(release[0].certainty, Certainty::Unsure, "the first copy may still arrive");
+    queue.released(&release);
+    assert!(queue.doubtful.is_empty() && queue.asked.is_empty());
+}
+
+#[test]
+fn what_was_released_while_under_way_is_not_sent_again() {
+    let mut queue = queue();
+    let sent = op("a");
+    queue.push_commit(sent.clone(), "x").unwrap();
+    let batch = queue.next_batch().unwrap();
+    queue.push_release(release_of(&sent));
+    assert_eq!(queue.unknown(batch), [("x", Err(NoAnswer::Cancelled))]);
+    assert!(releases(queue.next_batch()).iter().all(|release| release.certainty == Certainty::Unsure));
+}
+
+#[test]
+fn a_doubtful_commit_that_is_denied_is_buried() {
+    let mut queue = queue();
+    let sent = op("a");
+    queue.push_commit(sent.clone(), "x").unwrap();
+    let batch = queue.next_batch().unwrap();
+    queue.unknown(batch);
+    let replay = commits(queue.next_batch());
+    queue.committed(replay, vec![Answer::Denied(Denied { hold: sent.holds[0].id, holders: Vec::new() })]);
+    assert_eq!(releases(queue.next_batch())[0].certainty, Certainty::Unsure);
+}
+
+#[test]
+fn releases_without_an_answer_keep_their_order() {
+    let mut queue = queue();
+    for resource in ["a", "b", "c"] {
+        queue.push_release(release_of(&op(resource)));
+    }
+    let batch = queue.next_batch().unwrap();
+    queue.unknown(batch);
+    assert_eq!(resources(&queue.next_batch().unwrap()), ["a", "b"]);
+}
+
+#[test]
+fn of_a_refused_batch_each_is_tried_alone() {
+    let mut queue = queue();
+    queue.push_commit(op("good"), "good").unwrap();
+    queue.push_commit(op("bad"), "bad").unwrap();
+    let batch = queue.next_batch().unwrap();
+    assert!(queue.refused(batch).is_empty());
+    let good = commits(queue.next_batch());
+    assert_eq!(queue.committed(good, yes(1))[0].0, "good");
+    let bad = queue.next_batch().unwrap();
+    assert_eq!(queue.refused(bad), [("bad", Err(NoAnswer::Refused))]);
+    assert!(queue.is_idle());
+}
+
+#[test]
+fn a_caller_who_leaves_takes_its_commit_along() {
+    let mut queue = queue();
+    let (unsent, sent) = (op("a"), op("b"));
+    queue.push_commit(unsent.clone(), "x").unwrap();
+    assert_eq!(queue.abandon(&unsent), [("x", Err(NoAnswer::Cancelled))]);
+    queue.push_commit(sent.clone(), "y").unwrap();
+    let batch = commits(queue.next_batch());
+    assert!(queue.abandon(&sent).is_empty());
+    queue.committed(batch, yes(1));
+    assert_eq!(resources(&queue.next_batch().unwrap()), ["b"], "what was written is released");
+    assert!(queue.abandon(&op("c")).is_empty(), "nothing is known of it");
+}
+
+#[test]
+fn a_fenced_node_forgets_everything() {
+    let mut queue = queue();
+    queue.push_commit(op("a"), "x").unwrap();
+    let _batch = queue.next_batch().unwrap();
+    queue.push_commit(op("b"), "y").unwrap();
+    queue.push_release(release_of(&op("c")));
+    assert_eq!(queue.fenced(), [("x", Err(NoAnswer::Fenced)), ("y", Err(NoAnswer::Fenced))]);
+    assert!(queue.is_idle());
+}
