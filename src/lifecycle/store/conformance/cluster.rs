@@ -3,7 +3,7 @@
 use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -41,48 +41,49 @@ fn command(program: &Path, owner: Option<(u32, u32)>) -> Command {
     command
 }
 
-/// The server's socket directory. A small shell watches this process and stops the server, by its number, when it is gone: tests
-/// have no end of their own.
+/// A running server. The shell is its parent: it stops the server, by its number, when this process is gone, however it went, since
+/// tests have no end of their own.
+struct Server {
+    directory: PathBuf,
+    _shell: Child,
+}
+
+const WATCH: &str = r#""$1" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=off -c max_connections=400 -c log_min_messages=panic &
+    server=$!
+    while [ -d "/proc/$3" ] && kill -0 "$server"; do sleep 0.3; done
+    kill -INT "$server"; wait "$server"; rm -rf "$2""#;
+
+/// The server's socket directory.
 fn directory() -> &'static Path {
-    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-    DIRECTORY.get_or_init(|| {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    let server = SERVER.get_or_init(|| {
         let (bin, owner) = (binaries(), owner());
         let place = tempfile::Builder::new().prefix("holdline-pg-").tempdir().unwrap().keep();
         if let Some((user, group)) = owner {
             std::os::unix::fs::chown(&place, Some(user), Some(group)).unwrap();
         }
-        let data = place.join("data");
         let initdb = command(&bin.join("initdb"), owner)
             .args(["--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "-D"])
-            .arg(&data)
+            .arg(place.join("data"))
             .status();
         assert!(initdb.unwrap().success(), "initdb failed");
-        let server = command(&bin.join("postgres"), owner)
-            .arg("-D")
-            .arg(&data)
-            .arg("-k")
+        let shell = command(Path::new("/bin/sh"), owner)
+            .args(["-c", WATCH, "sh"])
+            .arg(bin.join("postgres"))
             .arg(&place)
-            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=400", "-c", "log_min_messages=panic"])
+            .arg(std::process::id().to_string())
+            .stdin(Stdio::null())
+            .process_group(0)
             .spawn()
             .unwrap();
-        let watch = r#"while kill -0 "$1" 2>/dev/null; do sleep 0.3; done
-            kill -INT "$2"; while kill -0 "$2" 2>/dev/null; do sleep 0.1; done; rm -rf "$3""#;
-        let watcher = Command::new("sh")
-            .args(["-c", watch, "sh", &std::process::id().to_string(), &server.id().to_string()])
-            .arg(&place)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn();
-        watcher.unwrap();
         let deadline = Instant::now() + Duration::from_secs(30);
         while !command(&bin.join("pg_isready"), None).arg("-q").arg("-h").arg(&place).status().unwrap().success() {
             assert!(Instant::now() < deadline, "PostgreSQL does not start");
             std::thread::sleep(Duration::from_millis(50));
         }
-        place
-    })
+        Server { directory: place, _shell: shell }
+    });
+    &server.directory
 }
 
 /// The url of a database on the server, for a role.
