@@ -46,6 +46,7 @@ over_all_stores! {
     outcomes::positions_are_dense_under_concurrent_writers,
     outcomes::sweeping_a_stopped_node_is_bounded,
     outcomes::a_cursor_walks_the_whole_log_once,
+    outcomes::a_batch_answers_as_its_ops_would_one_by_one,
     consumers::two_workers_cannot_both_move_on,
     consumers::a_lease_that_a_clock_step_made_endless_is_ignored,
     consumers::poison_is_parked_with_what_follows_it,

@@ -218,3 +218,39 @@ pub(super) async fn a_cursor_walks_the_whole_log_once(case: Case) {
     assert_eq!((seen.len(), fences.len()), (40, 40));
     assert!(matches!(case.store.events_after(&Cursor::start(3), 1).await, Err(StoreError::BadCursor)));
 }
+
+pub(super) async fn a_batch_answers_as_its_ops_would_one_by_one(case: Case) {
+    let by = |resource: &str, principal: &str| one(resource, principal, |_| ());
+    let (before, late) = (by("order:0", "user:1"), by("order:7", "user:1"));
+    case.take(&before).await;
+    case.release(&ReleaseOp { certainty: Certainty::Unsure, ..gone(&late) }).await;
+    let batch = vec![
+        by("order:1", "user:1"),
+        by("order:2", "user:1"),
+        by("order:2", "user:2"),
+        by("order:1", "user:1"),
+        CommitOp { events: vec![event("Seen", "order:4")], ..by("order:3", "user:1") },
+        by("order:4", "user:1"),
+        before,
+        late,
+        op("1.1", vec![hold("order:5", "user:1"), hold("order:6", "user:1")]),
+        op("1.1", vec![hold("order:8", "user:2"), hold("order:2", "user:2")]),
+    ];
+    let answers = case.store.commit(LANE, case.node, &batch).await.unwrap();
+    let words: Vec<String> = answers
+        .iter()
+        .map(|answer| match answer {
+            Answer::Committed(granted) => granted.iter().map(|granted| granted.outcome.as_str()).collect::<Vec<_>>().join(" "),
+            Answer::Denied(_) => "denied".to_owned(),
+            Answer::Gone => "gone".to_owned(),
+            Answer::Invalid(_) => "invalid".to_owned(),
+        })
+        .collect();
+    let expected = ["granted", "granted", "denied", "attached", "granted", "granted", "granted", "gone", "granted granted", "denied"];
+    assert_eq!(words, expected);
+    let log = case.log().await;
+    let of = |key: &str| log.iter().filter(|event| event.resource == key).map(|event| event.event_type.as_str()).collect::<Vec<_>>();
+    assert_eq!(of("order:4"), ["Seen", "OrderLocked"]);
+    assert_eq!((of("order:2"), of("order:8").len(), log.len()), (vec!["OrderLocked"], 0, 8));
+    case.check().await;
+}
