@@ -5,7 +5,6 @@
 
 mod closer;
 mod hook;
-#[cfg_attr(not(test), expect(dead_code, reason = "the publisher will drive it"))]
 mod lane_queue;
 #[cfg_attr(not(test), expect(dead_code, reason = "the publisher will drive it"))]
 mod lanes;

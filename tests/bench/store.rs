@@ -2,6 +2,8 @@
 //!
 //! `DATABASE_URL=postgres://… cargo bench --bench store`, on an empty database; without it, SQLite in a temporary directory.
 
+#![expect(clippy::expect_used, reason = "a bench stops at the first failure")]
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
