@@ -204,3 +204,18 @@ async fn schemas_that_do_not_fit_and_roles_without_rights_are_refused_with_a_rea
     assert!(matches!(connect("postgres://localhost:1/none").await, Err(StoreError::Unavailable { .. })));
     assert!(matches!(connect("nonsense").await, Err(StoreError::BadUrl { .. })));
 }
+
+#[tokio::test]
+async fn a_node_cannot_release_what_another_holds() {
+    let case = Case::in_postgres().await;
+    let op = one("order:1", "user:1", |_| ());
+    let fence = case.take(&op).await.fence;
+    let other = case.store.register(&new_node("node-2")).await.unwrap();
+    assert_eq!(case.store.release(LANE, other, &[gone(&op)]).await.unwrap(), 0);
+    assert_eq!(case.store.lock(fence).await.unwrap().unwrap().state, LockState::Held);
+    // The same principal, on both nodes: each ends its own.
+    let there = one("order:1", "user:1", |_| ());
+    case.store.commit(LANE, other, std::slice::from_ref(&there)).await.unwrap();
+    assert_eq!(case.release(&gone(&op)).await, 0);
+    assert_eq!(case.store.release(LANE, other, &[gone(&there)]).await.unwrap(), 1);
+}
