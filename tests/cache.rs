@@ -4,17 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Broker, OTHER, Ws, member, one_app, shared, unique, until};
-
-/// Subscribes in whatever way the kind needs, and reads the acknowledgement.
-fn enter(ws: &mut Ws, channel: &str) {
-    if channel.starts_with("presence-") {
-        let id = ws.socket_id.clone();
-        ws.join(channel, &member(&id, None));
-    } else {
-        ws.subscribe(channel);
-    }
-}
+use crate::support::{Broker, OTHER, Ws, one_app, shared, unique, until};
 
 #[test]
 fn on_every_cache_kind_a_subscriber_gets_a_miss_first_and_the_last_event_later() {
@@ -22,7 +12,7 @@ fn on_every_cache_kind_a_subscriber_gets_a_miss_first_and_the_last_event_later()
     for prefix in ["cache-", "private-cache-", "presence-cache-", "private-encrypted-cache-"] {
         let channel = unique(&format!("{prefix}stock"));
         let mut early = broker.ws();
-        enter(&mut early, &channel);
+        early.enter(&channel);
         let miss = early.event();
         assert_eq!(miss.json, json!({ "event": "pusher:cache_miss", "channel": channel, "data": "{}" }));
         broker.http().publish(&channel, "price", r#"{"v":1}"#);
@@ -30,7 +20,7 @@ fn on_every_cache_kind_a_subscriber_gets_a_miss_first_and_the_last_event_later()
         early.expect_data("price", &channel, r#"{"v":1}"#);
         early.expect_data("price", &channel, r#"{"v":2}"#);
         let mut late = broker.ws();
-        enter(&mut late, &channel);
+        late.enter(&channel);
         let replay = late.event();
         assert_eq!(replay.json, json!({ "event": "price", "channel": channel, "data": r#"{"v":2}"# }), "like a live event");
         late.quiet();
@@ -44,7 +34,7 @@ fn channels_of_other_kinds_remember_nothing() {
         let channel = unique(stem);
         broker.http().publish(&channel, "price", "1");
         let mut ws = broker.ws();
-        enter(&mut ws, &channel);
+        ws.enter(&channel);
         ws.quiet();
     }
 }
@@ -57,7 +47,7 @@ fn an_event_is_remembered_without_any_subscriber_and_after_all_have_left() {
     http.publish(&channel, "price", "1");
     for _ in 0..2 {
         let mut ws = broker.ws();
-        enter(&mut ws, &channel);
+        ws.enter(&channel);
         ws.expect_data("price", &channel, "1");
         drop(ws);
         until("the channel is vacated", || http.subscribers(&channel) == 0);
@@ -69,13 +59,13 @@ fn an_excluded_socket_still_finds_the_event_in_the_cache() {
     let broker = shared();
     let channel = unique("cache-except");
     let mut ws = broker.ws();
-    enter(&mut ws, &channel);
+    ws.enter(&channel);
     ws.expect("pusher:cache_miss");
     let body = json!({ "name": "price", "channel": channel, "data": "1", "socket_id": ws.socket_id });
     assert_eq!(broker.http().trigger(&body).json(), json!({}));
     ws.quiet();
     ws.unsubscribe(&channel);
-    enter(&mut ws, &channel);
+    ws.enter(&channel);
     ws.expect_data("price", &channel, "1");
 }
 
@@ -85,9 +75,9 @@ fn a_repeated_subscribe_is_not_a_replay() {
     let channel = unique("cache-again");
     broker.http().publish(&channel, "price", "1");
     let mut ws = broker.ws();
-    enter(&mut ws, &channel);
+    ws.enter(&channel);
     ws.expect_data("price", &channel, "1");
-    enter(&mut ws, &channel);
+    ws.enter(&channel);
     ws.quiet();
 }
 
@@ -97,14 +87,14 @@ fn a_client_event_never_enters_the_cache() {
     for prefix in ["private-cache-", "presence-cache-"] {
         let channel = unique(&format!("{prefix}chat"));
         let (mut sender, mut receiver) = (broker.ws(), broker.ws());
-        enter(&mut sender, &channel);
+        sender.enter(&channel);
         sender.expect("pusher:cache_miss");
-        enter(&mut receiver, &channel);
+        receiver.enter(&channel);
         receiver.expect("pusher:cache_miss");
         sender.send(&json!({ "event": "client-x", "channel": channel, "data": "live only" }));
         assert_eq!(receiver.expect("client-x").data(), "live only");
         let mut late = broker.ws();
-        enter(&mut late, &channel);
+        late.enter(&channel);
         late.expect("pusher:cache_miss");
     }
 }
@@ -116,7 +106,7 @@ fn system_events_never_enter_the_cache() {
     broker.http().publish(&channel, "price", "1");
     let (mut one, mut two) = (broker.ws(), broker.ws());
     for ws in [&mut one, &mut two] {
-        enter(ws, &channel);
+        ws.enter(&channel);
         ws.expect_data("price", &channel, "1");
     }
     one.expect("pusher_internal:member_added");
@@ -134,9 +124,9 @@ fn empty_data_and_batches_are_remembered_too() {
     ] });
     assert_eq!(broker.http().post("/batch_events", batch.to_string()).json(), json!({}));
     let mut ws = broker.ws();
-    enter(&mut ws, &one);
+    ws.enter(&one);
     ws.expect_data("e", &one, "");
-    enter(&mut ws, &two);
+    ws.enter(&two);
     ws.expect_data("e", &two, "second");
 }
 
@@ -167,7 +157,7 @@ fn an_event_is_forgotten_after_the_ttl_which_every_publish_restarts() {
     let broker = Broker::with(one_app("[apps.limits]\ncache_ttl = \"1500ms\""));
     let (mut http, mut ws) = (broker.http(), broker.ws());
     let cached = |ws: &mut Ws| {
-        enter(ws, "cache-short");
+        ws.enter("cache-short");
         let name = ws.event().name().to_owned();
         ws.unsubscribe("cache-short");
         ws.quiet();
@@ -203,7 +193,7 @@ fn a_subscriber_during_publishing_sees_no_event_twice_and_none_out_of_order() {
         });
         for _ in 0..20 {
             let mut ws = broker.ws();
-            enter(&mut ws, &channel);
+            ws.enter(&channel);
             let mut last = ws.expect("n").data().parse::<u32>().unwrap();
             for _ in 0..5 {
                 if last == 400 {

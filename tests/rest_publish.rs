@@ -6,12 +6,7 @@ use crate::support::{Broker, Ws, member, shared, unique};
 
 fn subscriber(broker: &Broker, channel: &str) -> Ws {
     let mut ws = broker.ws();
-    if channel.starts_with("presence-") {
-        let id = ws.socket_id.clone();
-        ws.join(channel, &member(&id, None));
-    } else {
-        ws.subscribe(channel);
-    }
+    ws.enter(channel);
     ws
 }
 

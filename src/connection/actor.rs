@@ -16,7 +16,7 @@ use tracing::Span;
 
 use super::{
     guard::Inlet,
-    machine::{Action, Actions, Machine},
+    machine::{Action, Machine},
     settings::ConnectionSettings,
 };
 use crate::{
@@ -90,12 +90,6 @@ impl<H: Handler> Connection<H> {
 
     pub(super) fn send(&self, frame: WireFrame) {
         self.conn.push(frame);
-    }
-
-    fn perform_all(&mut self, actions: Actions, ctx: &mut Context<Self>) {
-        for action in actions {
-            self.perform(action, ctx);
-        }
     }
 
     fn perform(&mut self, action: Action, ctx: &mut Context<Self>) {
@@ -218,8 +212,9 @@ impl<H: Handler> StreamHandler<Result<AggregatedMessage, ProtocolError>> for Con
         match message {
             Ok(AggregatedMessage::Text(text)) => {
                 self.conn.count_received(text.len());
-                let actions = self.machine.on_text(&text, now);
-                self.perform_all(actions, ctx);
+                if let Some(action) = self.machine.on_text(&text, now) {
+                    self.perform(action, ctx);
+                }
             }
             Ok(AggregatedMessage::Ping(payload)) => {
                 let pong = self.machine.on_ping(&payload, now);

@@ -1,6 +1,6 @@
 //! What the protocol makes of one client's frames: a state machine without socket, clock or async.
 //!
-//! A frame and the time go in, [`Action`]s come out. Whatever needs a handler or the broker is an action, too; the actor tells
+//! A frame and the time go in, an [`Action`] comes out. Whatever needs a handler or the broker is an action, too; the actor tells
 //! the machine afterwards what became of it ([`Machine::joined`], [`Machine::signed_in`]).
 
 use std::{
@@ -8,8 +8,6 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-
-use smallvec::{SmallVec, smallvec};
 
 use super::{
     liveness::{Liveness, Pulse, RateLimit},
@@ -23,7 +21,7 @@ use crate::{
     },
 };
 
-/// Something to be done, in order.
+/// Something to be done.
 #[derive(Debug, PartialEq)]
 pub(super) enum Action {
     /// Say this.
@@ -45,8 +43,6 @@ pub(super) enum Action {
     /// Give the connection up.
     Fail { idle: bool, code: CloseCode, message: &'static str },
 }
-
-pub(super) type Actions = SmallVec<[Action; 1]>;
 
 /// The protocol's view of one connection.
 #[derive(Debug)]
@@ -78,23 +74,23 @@ impl Machine {
     }
 
     /// One text message.
-    pub(super) fn on_text(&mut self, text: &str, now: Instant) -> Actions {
+    pub(super) fn on_text(&mut self, text: &str, now: Instant) -> Option<Action> {
         self.liveness.seen(now);
         if let Some((_, answer)) = self.settings.raw_heartbeats.iter().find(|(question, _)| question == text) {
-            return smallvec![Action::Send(WireFrame::text(answer))];
+            return Some(Action::Send(WireFrame::text(answer)));
         }
-        match ClientFrame::parse(text) {
-            Ok(ClientFrame::Ping) => smallvec![Action::Send(ServerFrame::Pong.encode())],
-            Ok(ClientFrame::Pong) => Actions::new(),
+        Some(match ClientFrame::parse(text) {
+            Ok(ClientFrame::Ping) => Action::Send(ServerFrame::Pong.encode()),
+            Ok(ClientFrame::Pong) => return None,
             Ok(ClientFrame::Subscribe(request)) => {
                 let action = self.subscribe(&request);
-                smallvec![action.unwrap_or_else(|error| Action::RefuseSubscription { channel: request.channel.into_owned(), error })]
+                action.unwrap_or_else(|error| Action::RefuseSubscription { channel: request.channel.into_owned(), error })
             }
-            Ok(ClientFrame::Unsubscribe { channel }) => self.unsubscribe(&channel).into_iter().collect(),
-            Ok(ClientFrame::Signin { auth, user_data }) => smallvec![self.sign_in(&auth, user_data.into_owned())],
-            Ok(ClientFrame::Event { event, channel, data }) => smallvec![self.client_event(&event, &channel, &data, now)],
-            Err(error) => smallvec![refuse(CloseCode::GENERIC, error.to_string(), None)],
-        }
+            Ok(ClientFrame::Unsubscribe { channel }) => return self.unsubscribe(&channel),
+            Ok(ClientFrame::Signin { auth, user_data }) => self.sign_in(&auth, user_data.into_owned()),
+            Ok(ClientFrame::Event { event, channel, data }) => self.client_event(&event, &channel, &data, now),
+            Err(error) => refuse(CloseCode::GENERIC, error.to_string(), None),
+        })
     }
 
     /// A ping control frame: the answer repeats its payload.

@@ -246,6 +246,15 @@ impl Ws {
         self.acknowledged(channel).payload()["presence"].clone()
     }
 
+    /// Subscribes in whatever way the kind of the channel needs, and reads the acknowledgement.
+    pub(crate) fn enter(&mut self, channel: &str) {
+        if channel.starts_with("presence-") {
+            self.join(channel, &super::member(&self.socket_id.clone(), None));
+        } else {
+            self.subscribe(channel);
+        }
+    }
+
     pub(crate) fn send_join(&mut self, channel: &str, channel_data: &str) {
         let auth = APP.auth(&format!("{}:{channel}:{channel_data}", self.socket_id));
         self.send_subscribe(channel, Some(&auth), Some(channel_data));
