@@ -161,7 +161,7 @@ fn the_aliases_of_other_brokers_describe_the_one_default_app() {
         Ws::open_at(broker.address(), "/app/alias-key?protocol=7", &[]).quiet();
         Ws::upgrade(broker.address(), "/app/app-key?protocol=7", &[]).refused(4001);
         let mut http = broker.http().signing_as(crate::support::App { id: "7", key: "alias-key", secret: "alias-secret" });
-        assert_eq!(http.connections(), 0);
+        until("the clients have left", || http.connections() == 0);
     }
 }
 
