@@ -64,8 +64,8 @@ pub mod prelude {
         cluster::{NewPublication, PublishError},
         config::AppSettings,
         domain::{
-            ClientEvent, CloseCause, Closing, Conn, ConnState, ConnectionError, Handshake, NeverOpened, Outcome, Reject, RouteFuture,
-            Stage, Subscribe,
+            ClientEvent, CloseCause, Closing, Conflict, Conn, ConnState, ConnectionError, DomainEvent, Fence, Handshake, Hold, IfTaken,
+            Mode, NeverOpened, Outcome, Principal, Reject, RouteFuture, Stage, Subscribe,
         },
         protocol::{ChannelName, ChannelPattern, CloseCode, Member, SignedUser, SocketId},
     };

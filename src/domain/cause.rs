@@ -1,54 +1,46 @@
 //! How a connection ended: one closed list for handlers, the log and the API.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use super::words::words;
 use crate::protocol::{ChannelName, CloseCode, SocketId};
 
-macro_rules! causes {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
-        /// Why a connection ended.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[non_exhaustive]
-        pub enum CloseCause {
-            $($(#[doc = $doc])+ $variant,)+
-        }
-
-        impl CloseCause {
-            /// Every cause, in the order of their numbers.
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
-
-            /// The stable name, as in logs and APIs.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $name,)+ }
-            }
-        }
-    };
-}
-
-causes! {
-    /// The client sent a close frame.
-    ClientClosed = "client_closed",
-    /// The TCP connection went away without a word.
-    Gone = "gone",
-    /// A ping was not answered in time.
-    Idle = "idle",
-    /// The client did not read what it was owed.
-    SlowConsumer = "slow_consumer",
-    /// The client broke RFC 6455, sent binary, or sent too much at once.
-    ProtocolError = "protocol_error",
-    /// A handler refused the connection after it was open, or it did not authorise itself in time.
-    Refused = "refused",
-    /// The application terminated it.
-    Kicked = "kicked",
-    /// A handler panicked or took too long.
-    HandlerFailed = "handler_failed",
-    /// The broker is stopping.
-    Shutdown = "shutdown",
-}
-
-impl fmt::Display for CloseCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// Why a connection, or a lock, ended.
+    #[non_exhaustive]
+    CloseCause {
+        /// The client unsubscribed.
+        Unsubscribed = "unsubscribed",
+        /// The application's handler released it.
+        Released = "released",
+        /// An operator released it, by fence.
+        ForceReleased = "force_released",
+        /// The client sent a close frame.
+        ClientClosed = "client_closed",
+        /// The TCP connection went away without a word.
+        Gone = "gone",
+        /// A ping was not answered in time.
+        Idle = "idle",
+        /// The client did not read what it was owed.
+        SlowConsumer = "slow_consumer",
+        /// The client broke the protocol.
+        ProtocolError = "protocol_error",
+        /// A handler refused the connection.
+        Refused = "refused",
+        /// The application terminated it.
+        Kicked = "kicked",
+        /// A handler panicked or took too long.
+        HandlerFailed = "handler_failed",
+        /// Somebody else took it.
+        TakenOver = "taken_over",
+        /// The broker stopped.
+        Shutdown = "shutdown",
+        /// The broker started anew before anybody noticed that it had died.
+        Superseded = "superseded",
+        /// The broker died.
+        NodeDeath = "node_death",
+        /// The table and the node's memory disagreed.
+        Reconciled = "reconciled",
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::FutureExt;
 
-use super::{ClientEvent, Closing, ConnectionError, Handler, Handshake, NeverOpened, Outcome, Reject, Subscribe};
+use super::{ClientEvent, Closing, Conflict, ConnectionError, Handler, Handshake, NeverOpened, Outcome, Reject, Subscribe, hold::Side};
 use crate::protocol::{ChannelName, ChannelPattern, SignedUser};
 
 /// Two handlers; made by [`Handler::and`]. Enters left to right, leaves right to left, and the first refusal wins.
@@ -34,15 +34,15 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
     }
 
     async fn on_open(&self, conn: &mut Self::Conn) -> Result<Outcome, Reject> {
-        Ok(self.first.on_open(&mut conn.0).await?.and(self.second.on_open(&mut conn.1).await?))
+        Ok(both(self.first.on_open(&mut conn.0).await?, self.second.on_open(&mut conn.1).await?))
     }
 
     async fn on_signin(&self, conn: &mut Self::Conn, user: &SignedUser) -> Result<Outcome, Reject> {
-        Ok(self.first.on_signin(&mut conn.0, user).await?.and(self.second.on_signin(&mut conn.1, user).await?))
+        Ok(both(self.first.on_signin(&mut conn.0, user).await?, self.second.on_signin(&mut conn.1, user).await?))
     }
 
     async fn on_subscribe(&self, conn: &mut Self::Conn, sub: &Subscribe) -> Result<Outcome, Reject> {
-        Ok(self.first.on_subscribe(&mut conn.0, sub).await?.and(self.second.on_subscribe(&mut conn.1, sub).await?))
+        Ok(both(self.first.on_subscribe(&mut conn.0, sub).await?, self.second.on_subscribe(&mut conn.1, sub).await?))
     }
 
     async fn on_unsubscribe(&self, conn: &mut Self::Conn, channel: &ChannelName) -> Outcome {
@@ -51,7 +51,17 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
     }
 
     async fn on_message(&self, conn: &mut Self::Conn, msg: &ClientEvent) -> Result<Outcome, Reject> {
-        Ok(self.first.on_message(&mut conn.0, msg).await?.and(self.second.on_message(&mut conn.1, msg).await?))
+        Ok(both(self.first.on_message(&mut conn.0, msg).await?, self.second.on_message(&mut conn.1, msg).await?))
+    }
+
+    async fn on_conflict(&self, conn: &mut Self::Conn, conflict: &Conflict) -> Reject {
+        let (side, route) = conflict.hold.route.split();
+        let mut conflict = conflict.clone();
+        conflict.hold.route = route;
+        match side {
+            Side::First => self.first.on_conflict(&mut conn.0, &conflict).await,
+            Side::Second => self.second.on_conflict(&mut conn.1, &conflict).await,
+        }
     }
 
     fn on_pong(&self, conn: &mut Self::Conn, round_trip: Duration) {
@@ -76,6 +86,11 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
         self.second.on_disconnect(peer);
         self.first.on_disconnect(peer);
     }
+}
+
+/// What two handlers ask for, each of its holds knowing which one it was.
+fn both(first: Outcome, second: Outcome) -> Outcome {
+    first.by(Side::First).and(second.by(Side::Second))
 }
 
 /// A handler that sees only the channels of one pattern; made by [`Handler::only`]. It still sees the connection itself.
@@ -124,6 +139,10 @@ impl<H: Handler> Handler for Only<H> {
 
     fn on_error(&self, conn: &mut Self::Conn, error: &ConnectionError) {
         self.inner.on_error(conn, error);
+    }
+
+    async fn on_conflict(&self, conn: &mut Self::Conn, conflict: &Conflict) -> Reject {
+        self.inner.on_conflict(conn, conflict).await
     }
 
     async fn on_close(&self, conn: Self::Conn, closing: Closing) -> Outcome {

@@ -2,7 +2,7 @@
 
 use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
-use super::{Both, Closing, Conn, Only, Outcome, Reject};
+use super::{Both, Closing, Conflict, Conn, Only, Outcome, Reject};
 use crate::protocol::{ChannelName, ChannelPattern, Claims, CloseCode, Member, SignedUser};
 
 /// The life of a connection, as an application sees it. Implement the hooks with plain `async fn`; only the first is required.
@@ -51,6 +51,13 @@ pub trait Handler: Send + Sync + 'static {
 
     /// The client did something that the protocol answers with an error. Called on the connection's worker: do not block.
     fn on_error(&self, _conn: &mut Self::Conn, _error: &ConnectionError) {}
+
+    /// A hold that was asked for cannot be had, because somebody else has the resource; nothing of the outcome was done. What the
+    /// client hears instead: by default [`Reject::conflict`], which names the holder if the hold says so.
+    fn on_conflict(&self, _conn: &mut Self::Conn, conflict: &Conflict) -> impl Future<Output = Reject> + Send {
+        let reject = Reject::conflict(conflict);
+        async { reject }
+    }
 
     /// The connection has ended and has left its channels. It cannot be refused: the context is given away for good.
     /// Runs on the main runtime, which outlives every worker.

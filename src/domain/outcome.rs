@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
+use super::{Conflict, DomainEvent, Hold, hold::Side};
 use crate::protocol::{CloseCode, SubscriptionError};
 
 /// What a callback wants done, if it agrees. Nothing of it happens before the callback has returned, and nothing at all when
@@ -12,6 +14,9 @@ use crate::protocol::{CloseCode, SubscriptionError};
 #[must_use = "an outcome does nothing by itself: return it"]
 pub struct Outcome {
     pushes: Vec<Push>,
+    holds: Vec<Hold>,
+    events: Vec<DomainEvent>,
+    releases: Vec<String>,
 }
 
 /// An event for the connection the callback was about.
@@ -38,15 +43,67 @@ impl Outcome {
         self
     }
 
+    /// Takes hold of a resource. All holds and events of an outcome are committed together, or none; the client hears of success
+    /// only after that. Of `on_subscribe` it ends with the subscription, of other callbacks with the connection. `on_unsubscribe` and
+    /// `on_close` cannot take one.
+    pub fn hold(mut self, hold: Hold) -> Self {
+        self.holds.push(hold);
+        self
+    }
+
+    /// Writes an event to the durable log, where listeners find it.
+    pub fn emit(mut self, event: DomainEvent) -> Self {
+        self.events.push(event);
+        self
+    }
+
+    /// Lets go of a resource that this connection holds, with cause `released` and without grace; after the holds were taken. What it
+    /// does not hold is passed over.
+    pub fn release(mut self, resource: impl Into<String>) -> Self {
+        self.releases.push(resource.into());
+        self
+    }
+
     /// This outcome and then another one.
     pub fn and(mut self, other: Self) -> Self {
         self.pushes.extend(other.pushes);
+        self.holds.extend(other.holds);
+        self.events.extend(other.events);
+        self.releases.extend(other.releases);
+        self
+    }
+
+    /// The same, asked for by one of two combined handlers.
+    pub(super) fn by(mut self, side: Side) -> Self {
+        for hold in &mut self.holds {
+            hold.route = hold.route.through(side);
+        }
         self
     }
 
     /// The events to send.
     pub fn pushes(&self) -> &[Push] {
         &self.pushes
+    }
+
+    /// The holds to take.
+    pub fn holds(&self) -> &[Hold] {
+        &self.holds
+    }
+
+    /// The events for the log.
+    pub fn events(&self) -> &[DomainEvent] {
+        &self.events
+    }
+
+    /// The resources to let go.
+    pub fn releases(&self) -> &[String] {
+        &self.releases
+    }
+
+    /// Whether anything of it is to be written down before it counts.
+    pub(crate) fn is_durable(&self) -> bool {
+        !self.holds.is_empty() || !self.events.is_empty()
     }
 }
 
@@ -62,12 +119,13 @@ pub struct Reject {
     status: u16,
     close_code: CloseCode,
     message: Cow<'static, str>,
+    details: Map<String, Value>,
 }
 
 impl Reject {
     /// A refusal of your own: the `type` and `status` of a `subscription_error`, and one stable sentence.
     pub fn new(kind: impl Into<Cow<'static, str>>, status: u16, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind: kind.into(), status, close_code: CloseCode::UNAUTHORIZED, message: message.into() }
+        Self { kind: kind.into(), status, close_code: CloseCode::UNAUTHORIZED, message: message.into(), details: Map::new() }
     }
 
     /// Nobody we know: 401, close code 4009.
@@ -95,6 +153,35 @@ impl Reject {
         Self { close_code: CloseCode::OVER_CAPACITY, ..Self::new("Unavailable", 503, message) }
     }
 
+    /// Somebody else holds it: `LockConflict`, 409, with `resource`, and with `holder` if the hold shows it. Close code 4100, so that
+    /// clients whose connection needs the lock come back and try again.
+    pub fn conflict(conflict: &Conflict) -> Self {
+        let (resource, holder) = (&conflict.hold.resource, conflict.holders.first());
+        let holder = holder.filter(|_| conflict.hold.show_holder).map(|holder| &holder.principal);
+        let message = match holder {
+            Some(holder) => format!("{resource} is held by {holder}"),
+            None => format!("{resource} is held by somebody else"),
+        };
+        let reject = Self { close_code: CloseCode::OVER_CAPACITY, ..Self::new("LockConflict", 409, message) };
+        let reject = reject.detail("resource", resource.as_str());
+        match holder {
+            Some(holder) => reject.detail("holder", holder.as_str()),
+            None => reject,
+        }
+    }
+
+    /// The store of locks does not answer, and a lock is needed: `LockUnavailable`, 503, close code 4100.
+    pub fn lock_unavailable() -> Self {
+        let message = "Locks are not available at the moment";
+        Self { close_code: CloseCode::OVER_CAPACITY, ..Self::new("LockUnavailable", 503, message) }
+    }
+
+    /// One more field for the `data` of a `subscription_error`.
+    pub fn detail(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.details.insert(name.into(), value.into());
+        self
+    }
+
     /// Another close code, for the callbacks that end the connection.
     pub fn with_close_code(mut self, code: CloseCode) -> Self {
         self.close_code = code;
@@ -113,7 +200,7 @@ impl Reject {
 
     /// The refusal as a `subscription_error`.
     pub fn as_subscription_error(&self) -> SubscriptionError {
-        SubscriptionError::new(self.kind.clone(), self.status, self.message.clone())
+        SubscriptionError { details: self.details.clone(), ..SubscriptionError::new(self.kind.clone(), self.status, self.message.clone()) }
     }
 }
 

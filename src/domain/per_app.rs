@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use super::{ClientEvent, Closing, ConnectionError, Handler, Handshake, NeverOpened, Outcome, Reject, Subscribe};
+use super::{ClientEvent, Closing, Conflict, ConnectionError, Handler, Handshake, NeverOpened, Outcome, Reject, Subscribe};
 use crate::protocol::{ChannelName, SignedUser};
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -56,6 +56,8 @@ pub trait Session: Send {
     #[doc(hidden)]
     fn on_error(&mut self, error: &ConnectionError);
     #[doc(hidden)]
+    fn on_conflict<'a>(&'a mut self, conflict: &'a Conflict) -> Boxed<'a, Reject>;
+    #[doc(hidden)]
     fn on_close(self: Box<Self>, closing: Closing) -> Boxed<'static, Outcome>;
 }
 
@@ -108,6 +110,10 @@ impl<H: Handler> Session for Bound<H> {
         self.handler.on_error(&mut self.conn, error);
     }
 
+    fn on_conflict<'a>(&'a mut self, conflict: &'a Conflict) -> Boxed<'a, Reject> {
+        Box::pin(self.handler.on_conflict(&mut self.conn, conflict))
+    }
+
     fn on_close(self: Box<Self>, closing: Closing) -> Boxed<'static, Outcome> {
         Box::pin(async move { self.handler.on_close(self.conn, closing).await })
     }
@@ -146,6 +152,10 @@ impl Handler for PerApp {
 
     fn on_error(&self, conn: &mut Self::Conn, error: &ConnectionError) {
         conn.on_error(error);
+    }
+
+    async fn on_conflict(&self, conn: &mut Self::Conn, conflict: &Conflict) -> Reject {
+        conn.on_conflict(conflict).await
     }
 
     async fn on_close(&self, conn: Self::Conn, closing: Closing) -> Outcome {

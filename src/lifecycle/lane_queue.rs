@@ -6,7 +6,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::store::{Answer, Certainty, CommitOp, EndCause, Ending, HoldId, OpId, ReleaseOp};
+use super::store::{Answer, Certainty, CloseCause, CommitOp, Ending, HoldId, OpId, ReleaseOp};
 
 /// What the batch that is under way holds.
 #[derive(Debug)]
@@ -278,7 +278,7 @@ fn release_of(op: &CommitOp) -> ReleaseOp {
         app: op.app.clone(),
         holds: op.holds.iter().map(|hold| (hold.id, hold.resource.clone())).collect(),
         events: Vec::new(),
-        cause: EndCause::Released,
+        cause: CloseCause::Released,
         ending: Ending::Clean,
         certainty: Certainty::Sure,
         detected_ago: None,

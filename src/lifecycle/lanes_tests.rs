@@ -2,7 +2,8 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::lifecycle::store::{
-    BootId, Certainty, Cursor, EndCause, Ending, HoldId, IfTaken, LockQuery, Mode, Naming, NewHold, NewNode, OpId, SqliteStore, StoreLimits,
+    BootId, Certainty, CloseCause, Cursor, Ending, HoldId, IfTaken, LockQuery, Mode, Naming, NewHold, NewNode, OpId, SqliteStore,
+    StoreLimits,
 };
 
 /// A store in memory whose answers get lost, or whose calls never arrive, as the script says.
@@ -84,7 +85,7 @@ fn end(op: &CommitOp) -> ReleaseOp {
         app: op.app.clone(),
         holds: op.holds.iter().map(|hold| (hold.id, hold.resource.clone())).collect(),
         events: Vec::new(),
-        cause: EndCause::Gone,
+        cause: CloseCause::Gone,
         ending: Ending::Unclean,
         certainty: Certainty::Sure,
         detected_ago: None,

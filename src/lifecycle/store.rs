@@ -36,13 +36,16 @@ use futures_util::future::BoxFuture;
 pub use consumer::{Ack, Claim, ConsumerRow, Delivery, ParkedRow, StartAt, Step};
 pub use directory::DataDirectory;
 pub use error::{Source, StoreError};
-pub use ids::{BootId, Fence, HoldId, Incarnation, Lane, OpId, Shard, Timestamp};
+pub use ids::{BootId, HoldId, Incarnation, Lane, OpId, Shard, Timestamp};
 pub use migrate::Migrations;
 pub use ops::{Answer, Certainty, CommitOp, Denied, Ending, Granted, Holder, InvalidOp, NewEvent, NewHold, ReleaseOp, StoreLimits};
 pub use postgres::{PostgresOptions, PostgresStore};
 pub use rows::{Cursor, EventRow, HoldDigest, HolderRow, LockQuery, LockRow, Naming, NewNode, NodeRow, NodeView, Swept};
 pub use sqlite::SqliteStore;
-pub use words::{EndCause, EventKind, IfTaken, LockState, Mode, NodeState, Outcome, ParkReason};
+pub use words::{EventKind, NodeState, ParkReason};
+
+#[doc(inline)]
+pub use crate::domain::{CloseCause, Fence, HoldOutcome, IfTaken, LockState, Mode};
 
 /// What a store's calls return.
 pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -78,7 +81,7 @@ pub trait LifecycleStore: Send + Sync + fmt::Debug {
     fn release<'a>(&'a self, lane: Lane, node: Incarnation, ops: &'a [ReleaseOp]) -> StoreFuture<'a, u64>;
 
     /// Ends one lock, whoever holds it. False if it is over already.
-    fn force_release(&self, by: Incarnation, fence: Fence, cause: EndCause) -> StoreFuture<'_, bool>;
+    fn force_release(&self, by: Incarnation, fence: Fence, cause: CloseCause) -> StoreFuture<'_, bool>;
 
     /// Shards that [`Self::sweep`] has work in. A read.
     fn due_shards(&self) -> StoreFuture<'_, Vec<Shard>>;

@@ -101,12 +101,15 @@ pub struct SubscriptionError {
     pub error: String,
     /// An HTTP-like status, or the Pusher code of the limit.
     pub status: u16,
+    /// What else the client may know, beside these three.
+    #[serde(flatten)]
+    pub details: serde_json::Map<String, serde_json::Value>,
 }
 
 impl SubscriptionError {
     /// An error of protocol.md 2.5.
     pub fn new(kind: impl Into<String>, status: u16, error: impl Into<String>) -> Self {
-        Self { kind: kind.into(), error: error.into(), status }
+        Self { kind: kind.into(), error: error.into(), status, details: serde_json::Map::new() }
     }
 
     /// The refusal of a missing or wrong signature.

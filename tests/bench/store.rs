@@ -34,7 +34,7 @@ fn end(op: &CommitOp) -> ReleaseOp {
         app: op.app.clone(),
         holds: op.holds.iter().map(|hold| (hold.id, hold.resource.clone())).collect(),
         events: Vec::new(),
-        cause: EndCause::Gone,
+        cause: CloseCause::Gone,
         ending: Ending::Unclean,
         certainty: Certainty::Sure,
         detected_ago: None,

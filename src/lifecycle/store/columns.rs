@@ -17,7 +17,7 @@ macro_rules! row_readers {
                 principal: row.try_get("principal")?,
                 socket_id: row.try_get("socket_id")?,
                 incarnation: row.try_get::<Option<i64>, _>("incarnation")?.map(Incarnation),
-                cause: row.try_get::<Option<&str>, _>("cause")?.map(EndCause::parse).transpose()?,
+                cause: row.try_get::<Option<&str>, _>("cause")?.map(CloseCause::parse).transpose()?,
                 after_grace: row.try_get("after_grace")?,
                 detected_ms_before_commit: row.try_get("detected_ms_before_commit")?,
                 payload: row.try_get("payload")?,
@@ -42,7 +42,7 @@ macro_rules! row_readers {
                 acquired_at: Timestamp(row.try_get("acquired_at_ms")?),
                 released_at: row.try_get::<Option<i64>, _>("released_at_ms")?.map(Timestamp),
                 socket_id: row.try_get("socket_id")?,
-                cause: row.try_get::<Option<&str>, _>("cause")?.map(EndCause::parse).transpose()?,
+                cause: row.try_get::<Option<&str>, _>("cause")?.map(CloseCause::parse).transpose()?,
                 holders: Vec::new(),
             })
         }
@@ -72,7 +72,7 @@ macro_rules! row_readers {
                 started_at: Timestamp(row.try_get("started_at_ms")?),
                 heartbeat_at: Timestamp(row.try_get("heartbeat_at_ms")?),
                 fenced_at: row.try_get::<Option<i64>, _>("fenced_at_ms")?.map(Timestamp),
-                end_cause: row.try_get::<Option<&str>, _>("end_cause")?.map(EndCause::parse).transpose()?,
+                end_cause: row.try_get::<Option<&str>, _>("end_cause")?.map(CloseCause::parse).transpose()?,
             })
         }
 

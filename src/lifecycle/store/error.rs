@@ -3,6 +3,7 @@
 use std::{error::Error, path::PathBuf, time::Duration};
 
 use super::InvalidOp;
+use crate::domain::UnknownWord;
 
 /// The cause underneath, as the database driver says it.
 pub type Source = Box<dyn Error + Send + Sync>;
@@ -124,13 +125,8 @@ pub enum StoreError {
         name: String,
     },
     /// A word in the database that this program does not know.
-    #[error("the database says {word:?} for {what}")]
-    UnknownWord {
-        /// What was read.
-        what: &'static str,
-        /// The word.
-        word: String,
-    },
+    #[error("in the database, {0}")]
+    UnknownWord(#[from] UnknownWord),
     /// A cursor that no store has given out.
     #[error("this is not a cursor of this log")]
     BadCursor,

@@ -27,10 +27,6 @@ number! {
     Incarnation(i64)
 }
 number! {
-    /// A lock's fencing token; a later lock of a resource has a higher one.
-    Fence(i64)
-}
-number! {
     /// A part of the locks and of the log. All that concerns one resource is in one shard.
     Shard(i16)
 }

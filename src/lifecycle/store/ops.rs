@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use serde_json::Value;
 
-use super::{EndCause, EventKind, Fence, HoldId, IfTaken, LockState, Mode, OpId, Outcome, Timestamp};
+use super::{CloseCause, EventKind, Fence, HoldId, HoldOutcome, IfTaken, LockState, Mode, OpId, Timestamp};
 
 /// One connection's outcome: all of it is written, or nothing.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ pub struct ReleaseOp {
     /// What is to stand in the log, before the ends of the locks.
     pub events: Vec<NewEvent>,
     /// Why.
-    pub cause: EndCause,
+    pub cause: CloseCause,
     /// Whether grace applies.
     pub ending: Ending,
     /// Whether every commit of these holds was answered.
@@ -117,7 +117,7 @@ pub struct Granted {
     /// Which.
     pub hold: HoldId,
     /// How.
-    pub outcome: Outcome,
+    pub outcome: HoldOutcome,
     /// The lock.
     pub fence: Fence,
     /// The locks that were taken over for it; empty in the answer to a replay.

@@ -19,7 +19,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 use self::session::{Limits, Slot};
 use super::{
-    Ack, Answer, Claim, CommitOp, ConsumerRow, Cursor, Delivery, EndCause, EventRow, Fence, HeldHold, HoldDigest, Incarnation, Lane,
+    Ack, Answer, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, Delivery, EventRow, Fence, HeldHold, HoldDigest, Incarnation, Lane,
     LifecycleStore, LockQuery, LockRow, Migrations, NewNode, NodeRow, NodeView, ParkReason, ParkedRow, ReleaseOp, Shard, StartAt, Step,
     StoreError, StoreFuture, StoreLimits, Swept,
 };
@@ -153,7 +153,7 @@ impl LifecycleStore for PostgresStore {
         Box::pin(writes::release(self.lane(lane), node, ops, &self.limits, self.shards))
     }
 
-    fn force_release(&self, by: Incarnation, fence: Fence, cause: EndCause) -> StoreFuture<'_, bool> {
+    fn force_release(&self, by: Incarnation, fence: Fence, cause: CloseCause) -> StoreFuture<'_, bool> {
         Box::pin(writes::force_release(&self.housekeeping, by, fence, cause))
     }
 

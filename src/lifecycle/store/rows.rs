@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde_json::Value;
 
-use super::{BootId, EndCause, EventKind, Fence, HoldId, Incarnation, LockState, Mode, NodeState, Shard, StoreError, Timestamp};
+use super::{BootId, CloseCause, EventKind, Fence, HoldId, Incarnation, LockState, Mode, NodeState, Shard, StoreError, Timestamp};
 
 /// A process that wants to be a node.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ pub struct NodeRow {
     /// When it was fenced.
     pub fenced_at: Option<Timestamp>,
     /// Why.
-    pub end_cause: Option<EndCause>,
+    pub end_cause: Option<CloseCause>,
 }
 
 /// Which locks to list. Released ones are listed only if asked for.
@@ -109,7 +109,7 @@ pub struct LockRow {
     /// Who took it; once nobody holds it, who let go last.
     pub socket_id: String,
     /// Why it ended, or why its grace began.
-    pub cause: Option<EndCause>,
+    pub cause: Option<CloseCause>,
     /// The connections that hold it.
     pub holders: Vec<HolderRow>,
 }
@@ -151,7 +151,7 @@ pub struct EventRow {
     /// The node that wrote it.
     pub incarnation: Option<Incarnation>,
     /// Why a lock ended.
-    pub cause: Option<EndCause>,
+    pub cause: Option<CloseCause>,
     /// True if a lock ended because its grace was over; the cause is then that of the connection's end.
     pub after_grace: bool,
     /// How long before the write the end was noticed.

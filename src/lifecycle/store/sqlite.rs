@@ -22,7 +22,7 @@ use sqlx::{
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
-    Ack, Answer, Claim, CommitOp, ConsumerRow, Cursor, DataDirectory, Delivery, EndCause, EventRow, Fence, HeldHold, HoldDigest,
+    Ack, Answer, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, DataDirectory, Delivery, EventRow, Fence, HeldHold, HoldDigest,
     Incarnation, Lane, LifecycleStore, LockQuery, LockRow, Migrations, NewNode, NodeRow, NodeView, ParkReason, ParkedRow, ReleaseOp, Shard,
     StartAt, Step, StoreError, StoreFuture, StoreLimits, Swept,
 };
@@ -145,7 +145,7 @@ impl LifecycleStore for SqliteStore {
         Box::pin(async move { writes::release(&mut *self.writer().await, node, ops, &self.limits).await })
     }
 
-    fn force_release(&self, by: Incarnation, fence: Fence, cause: EndCause) -> StoreFuture<'_, bool> {
+    fn force_release(&self, by: Incarnation, fence: Fence, cause: CloseCause) -> StoreFuture<'_, bool> {
         Box::pin(async move { writes::force_release(&mut *self.writer().await, by, fence, cause).await })
     }
 

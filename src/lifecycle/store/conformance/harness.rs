@@ -157,7 +157,7 @@ pub(super) fn event(name: &str, key: &str) -> NewEvent {
 }
 
 /// The end of all holds of an op.
-pub(super) fn end(op: &CommitOp, ending: Ending, cause: EndCause) -> ReleaseOp {
+pub(super) fn end(op: &CommitOp, ending: Ending, cause: CloseCause) -> ReleaseOp {
     ReleaseOp {
         id: OpId::random(),
         socket_id: op.socket_id.clone(),
@@ -172,9 +172,9 @@ pub(super) fn end(op: &CommitOp, ending: Ending, cause: EndCause) -> ReleaseOp {
 }
 
 pub(super) fn gone(op: &CommitOp) -> ReleaseOp {
-    end(op, Ending::Unclean, EndCause::Gone)
+    end(op, Ending::Unclean, CloseCause::Gone)
 }
 
 pub(super) fn unsubscribed(op: &CommitOp) -> ReleaseOp {
-    end(op, Ending::Clean, EndCause::Unsubscribed)
+    end(op, Ending::Clean, CloseCause::Unsubscribed)
 }

@@ -28,7 +28,7 @@ pub(super) async fn a_late_release_of_a_displaced_holder_frees_nobody(case: Case
     let old = case.take(&first).await.fence;
     let second = one("order:1", "user:2", |hold| hold.if_taken = IfTaken::Take);
     let taken = case.take(&second).await;
-    assert_eq!((taken.outcome, &taken.displaced[..]), (Outcome::Granted, &[old][..]));
+    assert_eq!((taken.outcome, &taken.displaced[..]), (HoldOutcome::Granted, &[old][..]));
     assert!(taken.fence > old);
     assert_eq!(case.release(&gone(&first)).await, 0);
     assert_eq!(case.commit(&first).await, Answer::Gone, "a replay does not take it back");
@@ -45,16 +45,16 @@ pub(super) async fn grace_resumes_with_the_same_fence_and_expires_once(case: Cas
     let fence = case.take(&first).await.fence;
     assert_eq!(case.release(&gone(&first)).await, 0);
     let lock = case.store.lock(fence).await.unwrap().unwrap();
-    assert_eq!((lock.state, lock.cause, lock.grace_until.is_some()), (LockState::Grace, Some(EndCause::Gone), true));
+    assert_eq!((lock.state, lock.cause, lock.grace_until.is_some()), (LockState::Grace, Some(CloseCause::Gone), true));
 
     assert!(matches!(case.commit(&one("order:1", "user:2", |_| ())).await, Answer::Denied(_)), "a stranger waits");
     let back = one("order:1", "user:1", |hold| hold.grace = GRACE);
     let resumed = case.take(&back).await;
-    assert_eq!((resumed.outcome, resumed.fence), (Outcome::Resumed, fence));
-    assert_eq!(case.take(&back).await.outcome, Outcome::Resumed, "a replay answers the same");
+    assert_eq!((resumed.outcome, resumed.fence), (HoldOutcome::Resumed, fence));
+    assert_eq!(case.take(&back).await.outcome, HoldOutcome::Resumed, "a replay answers the same");
     assert_eq!(case.story().await, [format!("OrderLocked#{fence}")]);
 
-    case.release(&end(&back, Ending::Unclean, EndCause::Idle)).await;
+    case.release(&end(&back, Ending::Unclean, CloseCause::Idle)).await;
     tokio::time::sleep(GRACE + Duration::from_millis(20)).await;
     assert_eq!(case.store.due_shards().await.unwrap(), [lock.shard]);
     case.sweep().await;
@@ -76,7 +76,7 @@ pub(super) async fn the_last_of_several_tabs_unlocks(case: Case) {
     let (first, second) = (one("order:1", "user:1", |_| ()), one("order:1", "user:1", |_| ()));
     let fence = case.take(&first).await.fence;
     let other = case.take(&second).await;
-    assert_eq!((other.outcome, other.fence), (Outcome::Attached, fence));
+    assert_eq!((other.outcome, other.fence), (HoldOutcome::Attached, fence));
     assert_eq!(case.release(&gone(&first)).await, 0);
     assert_eq!(case.release(&gone(&first)).await, 0, "again changes nothing");
     assert_eq!(case.store.lock(fence).await.unwrap().unwrap().state, LockState::Held);
@@ -86,10 +86,10 @@ pub(super) async fn the_last_of_several_tabs_unlocks(case: Case) {
     let (third, fourth) = (one("order:2", "user:1", |_| ()), one("order:2", "user:1", |_| ()));
     case.take(&third).await;
     case.take(&fourth).await;
-    let ends = [gone(&third), end(&fourth, Ending::Unclean, EndCause::Idle)];
+    let ends = [gone(&third), end(&fourth, Ending::Unclean, CloseCause::Idle)];
     assert_eq!(case.store.release(LANE, case.node, &ends).await.unwrap(), 1);
     let causes: Vec<_> = case.log().await.into_iter().filter_map(|event| event.cause).collect();
-    assert!(causes.contains(&EndCause::Gone) && causes.contains(&EndCause::Idle) && causes.len() == 2);
+    assert!(causes.contains(&CloseCause::Gone) && causes.contains(&CloseCause::Idle) && causes.len() == 2);
     case.check().await;
 }
 
@@ -159,15 +159,15 @@ pub(super) async fn conflict_policies(case: Case) {
 pub(super) async fn a_force_release_is_by_fence_and_cannot_be_undone_by_a_replay(case: Case) {
     let op = one("order:1", "user:1", |hold| hold.grace = GRACE);
     let fence = case.take(&op).await.fence;
-    assert!(case.store.force_release(case.node, fence, EndCause::ForceReleased).await.unwrap());
-    assert!(!case.store.force_release(case.node, fence, EndCause::ForceReleased).await.unwrap());
-    assert!(!case.store.force_release(case.node, Fence(999), EndCause::ForceReleased).await.unwrap());
+    assert!(case.store.force_release(case.node, fence, CloseCause::ForceReleased).await.unwrap());
+    assert!(!case.store.force_release(case.node, fence, CloseCause::ForceReleased).await.unwrap());
+    assert!(!case.store.force_release(case.node, Fence(999), CloseCause::ForceReleased).await.unwrap());
     assert_eq!(case.commit(&op).await, Answer::Gone);
     assert_eq!(case.release(&gone(&op)).await, 0);
     let in_grace = one("order:1", "user:1", |hold| hold.grace = GRACE);
     let fence = case.take(&in_grace).await.fence;
     case.release(&gone(&in_grace)).await;
-    assert!(case.store.force_release(case.node, fence, EndCause::Released).await.unwrap(), "a grace ends too");
+    assert!(case.store.force_release(case.node, fence, CloseCause::Released).await.unwrap(), "a grace ends too");
     assert_eq!(case.story().await.last().unwrap(), &format!("OrderUnlocked#{fence}(released)"));
     case.check().await;
 }
@@ -185,7 +185,7 @@ pub(super) async fn a_fenced_node_writes_nothing(case: Case) {
     assert!(matches!(case.store.release(LANE, case.node, &[gone(&op)]).await, Err(StoreError::Fenced)));
     assert!(matches!(case.store.heartbeat(case.node).await, Err(StoreError::Fenced)));
     assert!(matches!(case.store.sweep(case.node, Shard(0), 10).await, Err(StoreError::Fenced)));
-    assert!(matches!(case.store.force_release(case.node, Fence(1), EndCause::Released).await, Err(StoreError::Fenced)));
+    assert!(matches!(case.store.force_release(case.node, Fence(1), CloseCause::Released).await, Err(StoreError::Fenced)));
 
     let next = case.store.register(&new_node("node-2")).await.unwrap();
     assert!(next > case.node);
@@ -195,7 +195,7 @@ pub(super) async fn a_fenced_node_writes_nothing(case: Case) {
     story.sort();
     assert_eq!(story, ["OrderLocked#1", "OrderLocked#2", "OrderUnlocked#1(shutdown)", "OrderUnlocked#2(shutdown)"]);
     let nodes = case.store.nodes().await.unwrap();
-    assert_eq!((nodes[1].view.state, nodes[1].end_cause), (NodeState::Swept, Some(EndCause::Shutdown)));
+    assert_eq!((nodes[1].view.state, nodes[1].end_cause), (NodeState::Swept, Some(CloseCause::Shutdown)));
     let seen = case.store.heartbeat(next).await.unwrap();
     assert_eq!(seen.iter().map(|view| (view.incarnation, view.heartbeat)).collect::<Vec<_>>(), [(next, 1)]);
 }

@@ -72,7 +72,7 @@ pub(super) async fn a_close_writes_its_events_before_its_unlocks(case: Case) {
     case.take(&second).await;
     let ends = [
         ReleaseOp { events: vec![event("Left", "order:1")], ..gone(&first) },
-        ReleaseOp { events: vec![event("Saved", "order:1")], cause: EndCause::ClientClosed, ..gone(&second) },
+        ReleaseOp { events: vec![event("Saved", "order:1")], cause: CloseCause::ClientClosed, ..gone(&second) },
     ];
     assert_eq!(case.store.release(LANE, case.node, &ends).await.unwrap(), 3);
     assert_eq!(case.story().await, ["OrderLocked#1", "Left", "Saved", "OrderUnlocked#1(client_closed)"]);
@@ -193,7 +193,7 @@ pub(super) async fn sweeping_a_stopped_node_is_bounded(case: Case) {
     }
     assert_eq!(case.store.finish_dead(case.node).await.unwrap() + u64::from(case.shards() == 1), 1);
     let live = case.store.locks(&LockQuery::default()).await.unwrap();
-    assert!(live.len() == 10 && live.iter().all(|lock| lock.state == LockState::Grace && lock.cause == Some(EndCause::Shutdown)));
+    assert!(live.len() == 10 && live.iter().all(|lock| lock.state == LockState::Grace && lock.cause == Some(CloseCause::Shutdown)));
     assert_eq!(case.log().await.len(), 50 + 40);
     case.check().await;
 }

@@ -33,7 +33,7 @@ async fn a_restart_releases_what_the_former_process_held_before_it_returns() {
     let live = store.locks(&LockQuery::default()).await.unwrap();
     assert_eq!(live.iter().map(|lock| (lock.resource.as_str(), lock.state)).collect::<Vec<_>>(), [("order:2", LockState::Grace)]);
     let (log, _) = store.events_after(&Cursor::start(1), 100).await.unwrap();
-    assert_eq!(log.last().unwrap().cause, Some(EndCause::Superseded));
+    assert_eq!(log.last().unwrap().cause, Some(CloseCause::Superseded));
     assert!(matches!(store.heartbeat(first).await, Err(StoreError::Fenced)));
     assert_eq!(store.nodes().await.unwrap()[1].view.state, NodeState::Swept);
 }

@@ -4,9 +4,12 @@ use serde::Serialize;
 use sqlx::types::Json;
 
 use super::session::{Slot, within};
-use crate::lifecycle::store::{
-    Answer, Certainty, CommitOp, Denied, EndCause, Ending, Fence, Granted, HoldId, Holder, Incarnation, NewEvent, Outcome, ReleaseOp,
-    Shard, StoreError, StoreLimits,
+use crate::{
+    domain::UnknownWord,
+    lifecycle::store::{
+        Answer, Certainty, CloseCause, CommitOp, Denied, Ending, Fence, Granted, HoldId, HoldOutcome, Holder, Incarnation, NewEvent,
+        ReleaseOp, Shard, StoreError, StoreLimits,
+    },
 };
 
 #[derive(Serialize)]
@@ -150,13 +153,13 @@ pub(super) async fn commit(
                 *answer = Answer::Denied(Denied { hold: HoldId(hold), holders: row.5.map(|holders| holders.0).unwrap_or_default() });
             }
             (outcome, Some(hold), Some(fence)) => {
-                let outcome = Outcome::parse(outcome)?;
+                let outcome = HoldOutcome::parse(outcome)?;
                 let displaced = row.4.into_iter().map(Fence).collect();
                 if let Answer::Committed(granted) = answer {
                     granted.push(Granted { hold: HoldId(hold), outcome, fence: Fence(fence), displaced });
                 }
             }
-            (outcome, ..) => return Err(StoreError::UnknownWord { what: "the answer to a commit", word: outcome.to_owned() }),
+            (outcome, ..) => return Err(UnknownWord { what: "the answer to a commit", word: outcome.to_owned() }.into()),
         }
     }
     Ok(answers)
@@ -178,7 +181,7 @@ pub(super) async fn release(
     session.settle(appended).map(|appended| u64::try_from(appended).unwrap_or(0))
 }
 
-pub(super) async fn force_release(slot: &Slot, by: Incarnation, fence: Fence, cause: EndCause) -> Result<bool, StoreError> {
+pub(super) async fn force_release(slot: &Slot, by: Incarnation, fence: Fence, cause: CloseCause) -> Result<bool, StoreError> {
     let mut session = slot.open().await?;
     let call = sqlx::query_scalar("SELECT holdline.force_release($1, $2, $3)")
         .bind(by.0)

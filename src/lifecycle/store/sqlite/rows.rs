@@ -5,8 +5,8 @@ use std::time::Duration;
 use sqlx::{Row, sqlite::SqliteRow};
 
 use crate::lifecycle::store::{
-    Claim, ConsumerRow, EndCause, EventKind, EventRow, Fence, HoldId, HolderRow, Incarnation, LockRow, LockState, Mode, NodeRow, NodeState,
-    NodeView, ParkReason, ParkedRow, Shard, StoreError, Timestamp, columns::row_readers,
+    Claim, CloseCause, ConsumerRow, EventKind, EventRow, Fence, HoldId, HolderRow, Incarnation, LockRow, LockState, Mode, NodeRow,
+    NodeState, NodeView, ParkReason, ParkedRow, Shard, StoreError, Timestamp, columns::row_readers,
 };
 
 /// Columns of an entry `e`.

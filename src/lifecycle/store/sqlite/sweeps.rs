@@ -11,7 +11,7 @@ use super::{
 };
 use crate::lifecycle::{
     lock::{self, GraceLook},
-    store::{EndCause, Ending, EventKind, Fence, Incarnation, Shard, StoreError, Swept, Timestamp},
+    store::{CloseCause, Ending, EventKind, Fence, Incarnation, Shard, StoreError, Swept, Timestamp},
 };
 
 /// How long a hold that was released unsure is remembered; a statement cannot be under way longer than seconds.
@@ -39,7 +39,7 @@ pub(super) async fn sweep(connection: &mut SqliteConnection, by: Incarnation, li
     let mut done = victims.len();
     for (hold, fence, socket_id, cause) in victims {
         sqlx::query("DELETE FROM hold WHERE hold = ?1").bind(hold).execute(&mut *write.transaction).await?;
-        let end = LastWord { ending: Ending::Unclean, cause: EndCause::parse(&cause)?, socket_id: &socket_id, detected_ms: None };
+        let end = LastWord { ending: Ending::Unclean, cause: CloseCause::parse(&cause)?, socket_id: &socket_id, detected_ms: None };
         writes::settle(&mut write, Fence(fence), end).await?;
     }
     done += end_graces(&mut write, limit).await?;

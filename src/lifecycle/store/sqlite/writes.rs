@@ -6,8 +6,8 @@ use super::write::{SHARD, Write};
 use crate::lifecycle::{
     lock::{self, Ask, LiveLock, Verdict},
     store::{
-        Answer, Certainty, CommitOp, Denied, EndCause, Ending, EventKind, Fence, Granted, HoldId, Holder, Incarnation, LockState, Mode,
-        NewHold, Outcome, ReleaseOp, StoreError, StoreLimits, Timestamp,
+        Answer, Certainty, CloseCause, CommitOp, Denied, Ending, EventKind, Fence, Granted, HoldId, HoldOutcome, Holder, Incarnation,
+        LockState, Mode, NewHold, ReleaseOp, StoreError, StoreLimits, Timestamp,
     },
 };
 
@@ -65,7 +65,7 @@ async fn replayed(write: &mut Write<'_>, op: &CommitOp) -> Result<Option<Answer>
         .await?;
         gone |= dead;
         if let (Some(fence), Some(outcome)) = (fence, outcome) {
-            let outcome = Outcome::parse(&outcome)?;
+            let outcome = HoldOutcome::parse(&outcome)?;
             granted.push(Granted { hold: hold.id, outcome, fence: Fence(fence), displaced: Vec::new() });
         }
     }
@@ -99,13 +99,13 @@ async fn take(write: &mut Write<'_>, op: &CommitOp, hold: &NewHold, verdict: Ver
         Verdict::Grant { displaced } => {
             for fence in &displaced {
                 drop_holds(write, *fence).await?;
-                release_lock(write, *fence, EndCause::TakenOver).await?;
+                release_lock(write, *fence, CloseCause::TakenOver).await?;
             }
             let fence = Fence(new_lock(write, op, hold).await?);
             write.append_lock(EventKind::Locked, fence, false).await?;
-            (Outcome::Granted, fence, displaced)
+            (HoldOutcome::Granted, fence, displaced)
         }
-        Verdict::Attach(fence) => (Outcome::Attached, fence, Vec::new()),
+        Verdict::Attach(fence) => (HoldOutcome::Attached, fence, Vec::new()),
         Verdict::Resume(fence) => {
             sqlx::query(
                 "UPDATE lock SET state = 'held', grace_until = NULL, cause = NULL, detected_ms_before_commit = NULL, socket_id = ?2
@@ -115,7 +115,7 @@ async fn take(write: &mut Write<'_>, op: &CommitOp, hold: &NewHold, verdict: Ver
             .bind(&op.socket_id)
             .execute(&mut *write.transaction)
             .await?;
-            (Outcome::Resumed, fence, Vec::new())
+            (HoldOutcome::Resumed, fence, Vec::new())
         }
     };
     sqlx::query("INSERT INTO hold (hold, fence, shard, incarnation, socket_id, outcome, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")
@@ -162,7 +162,7 @@ async fn drop_holds(write: &mut Write<'_>, fence: Fence) -> Result<(), StoreErro
     Ok(())
 }
 
-async fn release_lock(write: &mut Write<'_>, fence: Fence, cause: EndCause) -> Result<(), StoreError> {
+async fn release_lock(write: &mut Write<'_>, fence: Fence, cause: CloseCause) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE lock SET state = 'released', released_at = ?2, grace_until = NULL, cause = ?3, detected_ms_before_commit = NULL
           WHERE fence = ?1 AND state <> 'released'",
@@ -218,7 +218,7 @@ async fn let_go(write: &mut Write<'_>, op: &ReleaseOp, hold: HoldId) -> Result<(
 /// How a hold that may have been the last ended.
 pub(super) struct LastWord<'a> {
     pub(super) ending: Ending,
-    pub(super) cause: EndCause,
+    pub(super) cause: CloseCause,
     pub(super) socket_id: &'a str,
     pub(super) detected_ms: Option<i64>,
 }
@@ -253,7 +253,7 @@ pub(super) async fn force_release(
     connection: &mut SqliteConnection,
     by: Incarnation,
     fence: Fence,
-    cause: EndCause,
+    cause: CloseCause,
 ) -> Result<bool, StoreError> {
     let mut write = Write::begin(connection, by).await?;
     let live: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM lock WHERE fence = ?1 AND state <> 'released')")
