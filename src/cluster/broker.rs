@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Instant,
@@ -12,6 +12,7 @@ use std::{
 use super::{NewPublication, Publication, PublishError};
 use crate::{
     domain::{App, ChannelInfo, ClientEvent, CloseCause, Conn, Delivery, Hub, OverQuota},
+    lifecycle::LockManager,
     protocol::{ChannelName, CloseCode, SocketId},
 };
 
@@ -30,6 +31,7 @@ struct Inner {
     sockets: Arc<AtomicUsize>,
     ready: AtomicBool,
     draining: AtomicBool,
+    locks: OnceLock<LockManager>,
 }
 
 /// Why a connection is not admitted.
@@ -88,6 +90,7 @@ impl Broker {
             sockets: Arc::default(),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            locks: OnceLock::new(),
         }))
     }
 
@@ -143,6 +146,11 @@ impl Broker {
     /// Whether one more connection would be admitted.
     pub fn has_room(&self) -> bool {
         !self.is_draining() && self.connection_count() < self.0.max_connections.load(Ordering::Relaxed)
+    }
+
+    /// The locks of this node, and the log behind them; `None` until the server has started, and for a server without a store.
+    pub fn locks(&self) -> Option<&LockManager> {
+        self.0.locks.get()
     }
 
     /// Lowers the limit of connections to what the process can carry.

@@ -9,9 +9,11 @@ mod lane_queue;
 #[cfg_attr(not(test), expect(dead_code, reason = "the publisher will drive it"))]
 mod lanes;
 mod lock;
+mod lock_manager;
 #[cfg_attr(not(test), expect(dead_code, reason = "the publisher will drive it"))]
 mod observer;
 pub mod store;
 
 pub(crate) use closer::{CloseJob, Closer, Owed};
+pub use lock_manager::LockManager;
 pub(crate) use hook::{HookFailure, guarded};
