@@ -22,7 +22,7 @@ CREATE TABLE holdline.lock (
   mode        text     NOT NULL CHECK (mode IN ('exclusive', 'shared')),
   principal   text     NOT NULL CHECK (octet_length(principal) BETWEEN 1 AND 512),
   state       text     NOT NULL CHECK (state IN ('held', 'grace', 'released')),
-  topic       text     NOT NULL CHECK (octet_length(topic) BETWEEN 1 AND 200),  -- 'Order' gives OrderLocked, OrderUnlocked
+  topic       text     NOT NULL CHECK (octet_length(topic) BETWEEN 1 AND 200),  -- what its events are called: see event_type()
   context     jsonb    NOT NULL CHECK (octet_length(context::text) <= 1048576),
   grace_ms    integer  NOT NULL CHECK (grace_ms >= 0),
   grace_until timestamptz,
@@ -60,6 +60,12 @@ CREATE TABLE holdline.tombstone (
   at   timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX tombstone_old ON holdline.tombstone (at);
+
+-- 'Order' gives OrderLocked and OrderUnlocked; a pair, 'UserOnline/UserOffline', gives just these.
+CREATE FUNCTION holdline.event_type(p_topic text, p_kind text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+  SELECT CASE WHEN p_topic LIKE '%/%' THEN split_part(p_topic, '/', CASE p_kind WHEN 'locked' THEN 1 ELSE 2 END)
+              ELSE p_topic || CASE p_kind WHEN 'locked' THEN 'Locked' ELSE 'Unlocked' END END
+$$;
 
 CREATE FUNCTION holdline.lock_shards(p_shards smallint[]) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
@@ -120,8 +126,8 @@ BEGIN
      WHERE s.shard = c.shard RETURNING s.shard, s.last_position - c.entries AS base
   ), logged AS (
     INSERT INTO holdline.event (shard, position, kind, type, app, resource, fence, principal, socket_id, incarnation, payload)
-    SELECT f.shard, head.base + row_number() OVER (PARTITION BY f.shard ORDER BY f.op, f.fence), 'locked', f.topic || 'Locked', f.app,
-           f.resource, f.fence, f.principal, f.socket, p_incarnation, f.context
+    SELECT f.shard, head.base + row_number() OVER (PARTITION BY f.shard ORDER BY f.op, f.fence), 'locked',
+           holdline.event_type(f.topic, 'locked'), f.app, f.resource, f.fence, f.principal, f.socket, p_incarnation, f.context
       FROM free f JOIN head USING (shard)
   )
   SELECT f.op, f.hold, f.fence FROM free f;
@@ -235,8 +241,8 @@ BEGIN
           INSERT INTO holdline.tombstone (hold) SELECT ended.hold FROM ended ON CONFLICT DO NOTHING;
           v_heads[v_taken.shard + 1] := v_heads[v_taken.shard + 1] + 1;
           INSERT INTO holdline.event (shard, position, kind, type, app, resource, fence, principal, socket_id, incarnation, cause, payload)
-          VALUES (v_taken.shard, v_heads[v_taken.shard + 1], 'unlocked', v_taken.topic || 'Unlocked', v_taken.app, v_taken.resource,
-                  v_taken.fence, v_taken.principal, v_taken.socket_id, p_incarnation, 'taken_over', v_taken.context);
+          VALUES (v_taken.shard, v_heads[v_taken.shard + 1], 'unlocked', holdline.event_type(v_taken.topic, 'unlocked'),
+                  v_taken.app, v_taken.resource, v_taken.fence, v_taken.principal, v_taken.socket_id, p_incarnation, 'taken_over', v_taken.context);
           displaced := displaced || v_taken.fence;
         END LOOP;
       END IF;
@@ -248,7 +254,7 @@ BEGIN
       VALUES (hold, fence, v_new.shard, p_incarnation, v_op.socket, outcome);
       v_heads[v_new.shard + 1] := v_heads[v_new.shard + 1] + 1;
       INSERT INTO holdline.event (shard, position, kind, type, app, resource, fence, principal, socket_id, incarnation, payload)
-      VALUES (v_new.shard, v_heads[v_new.shard + 1], 'locked', v_new.topic || 'Locked', v_op.app, v_new.resource, fence,
+      VALUES (v_new.shard, v_heads[v_new.shard + 1], 'locked', holdline.event_type(v_new.topic, 'locked'), v_op.app, v_new.resource, fence,
               v_new.principal, v_op.socket, p_incarnation, v_new.context);
       RETURN NEXT;
     END LOOP;

@@ -38,8 +38,8 @@ BEGIN
                  WHERE s.shard = c.shard RETURNING s.shard, s.last_position - c.entries AS base)
   INSERT INTO holdline.event (shard, position, kind, type, app, resource, fence, principal, socket_id, incarnation, cause, after_grace,
                               detected_ms_before_commit, payload)
-  SELECT e.shard, head.base + row_number() OVER (PARTITION BY e.shard ORDER BY e.number), 'unlocked', e.topic || 'Unlocked', e.app,
-         e.resource, e.fence, e.principal, e.socket_id, p_incarnation, e.cause, p_after_grace, e.detected_ms_before_commit, e.context
+  SELECT e.shard, head.base + row_number() OVER (PARTITION BY e.shard ORDER BY e.number), 'unlocked',
+         holdline.event_type(e.topic, 'unlocked'), e.app, e.resource, e.fence, e.principal, e.socket_id, p_incarnation, e.cause, p_after_grace, e.detected_ms_before_commit, e.context
     FROM ended e JOIN head USING (shard);
   GET DIAGNOSTICS v_count = ROW_COUNT;
   RETURN v_count;

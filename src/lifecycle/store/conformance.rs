@@ -42,6 +42,7 @@ over_all_stores! {
     outcomes::events_of_a_replayed_op_are_not_appended_twice,
     outcomes::a_close_writes_its_events_before_its_unlocks,
     outcomes::what_cannot_be_stored_is_refused_alone,
+    outcomes::a_pair_of_names_is_what_its_events_are_called,
     outcomes::digests_follow_the_holds,
     outcomes::positions_are_dense_under_concurrent_writers,
     outcomes::sweeping_a_stopped_node_is_bounded,

@@ -34,7 +34,7 @@ pub struct NewHold {
     pub mode: Mode,
     /// What to do if somebody else has it.
     pub if_taken: IfTaken,
-    /// `Order` makes `OrderLocked` and `OrderUnlocked`.
+    /// What its events are called: `Order` makes `OrderLocked` and `OrderUnlocked`, a pair such as `UserOnline/UserOffline` just these.
     pub topic: String,
     /// Carried by both events.
     pub context: Value,
@@ -218,6 +218,12 @@ pub enum InvalidOp {
         /// Which text.
         what: &'static str,
     },
+    /// A topic that is neither a word nor a pair of them.
+    #[error("the topic {topic} is neither a word nor a pair such as UserOnline/UserOffline")]
+    Topic {
+        /// The topic.
+        topic: String,
+    },
     /// Two holds of one op with one resource or one id.
     #[error("two holds of one outcome are for {resource}")]
     Twice {
@@ -255,7 +261,7 @@ impl CommitOp {
         for hold in &self.holds {
             text("resource", &hold.resource, limits.max_resource_bytes)?;
             text("principal", &hold.principal, limits.max_principal_bytes)?;
-            text("topic", &hold.topic, MAX_NAME_BYTES)?;
+            topic(&hold.topic)?;
             json("context", &hold.context, limits.max_context_bytes)?;
             if i32::try_from(hold.grace.as_millis()).is_err() {
                 return Err(InvalidOp::LongGrace);
@@ -299,6 +305,16 @@ fn text(what: &'static str, text: &str, limit: usize) -> Result<(), InvalidOp> {
         0 => Err(InvalidOp::Empty { what }),
         bytes if bytes > limit => Err(InvalidOp::TooLong { what, bytes, limit }),
         _ if text.contains('\0') => Err(InvalidOp::ZeroCharacter { what }),
+        _ => Ok(()),
+    }
+}
+
+fn topic(topic: &str) -> Result<(), InvalidOp> {
+    text("topic", topic, MAX_NAME_BYTES)?;
+    match topic.split_once('/') {
+        Some((began, ended)) if began.is_empty() || ended.is_empty() || ended.contains('/') => {
+            Err(InvalidOp::Topic { topic: topic.to_owned() })
+        }
         _ => Ok(()),
     }
 }

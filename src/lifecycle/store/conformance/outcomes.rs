@@ -90,6 +90,9 @@ pub(super) async fn what_cannot_be_stored_is_refused_alone(case: Case) {
         one("order:1", "user:1", |hold| hold.context = json!({ "deep": ["\0"] })),
         one("order:1", "user:1", |hold| hold.context = json!("x".repeat(4096))),
         one("order:1", "user:1", |hold| hold.topic.clear()),
+        one("order:1", "user:1", |hold| hold.topic = "/UserOffline".to_owned()),
+        one("order:1", "user:1", |hold| hold.topic = "UserOnline/".to_owned()),
+        one("order:1", "user:1", |hold| hold.topic = "A/B/C".to_owned()),
         one("order:1", "user:1", |hold| hold.grace = Duration::from_secs(1 << 32)),
         op("1.1", vec![hold("order:1", "user:1"), hold("order:1", "user:1")]),
         op("1.1", (0..101).map(|n| hold(&format!("order:{n}"), "user:1")).collect()),
@@ -107,8 +110,40 @@ pub(super) async fn what_cannot_be_stored_is_refused_alone(case: Case) {
     }
     assert!(matches!(answers.last(), Some(Answer::Committed(_))), "{:?}", answers.last());
     assert_eq!(case.log().await.len(), 1);
-    let release = ReleaseOp { events: vec![event("A", "")], ..gone(&batch[15]) };
+    let release = ReleaseOp { events: vec![event("A", "")], ..gone(&batch[wrong.len()]) };
     assert!(matches!(case.store.release(LANE, case.node, &[release]).await, Err(StoreError::Invalid(_))));
+}
+
+pub(super) async fn a_pair_of_names_is_what_its_events_are_called(case: Case) {
+    let pair = |resource: &str, principal: &str| {
+        one(resource, principal, |hold| {
+            hold.topic = "UserOnline/UserOffline".to_owned();
+            hold.if_taken = IfTaken::Take;
+        })
+    };
+    // One by one, in a batch, taken over, forced, after a grace, of a dead node: whatever writes the log.
+    let single = pair("user:1", "user:1");
+    case.take(&single).await;
+    case.release(&gone(&single)).await;
+    let batch: Vec<_> = (2..7).map(|n| pair(&format!("user:{n}"), "user:1")).collect();
+    case.store.commit(LANE, case.node, &batch).await.unwrap();
+    let taker = case.take(&pair("user:2", "user:2")).await;
+    case.store.force_release(case.node, taker.fence, CloseCause::Kicked).await.unwrap();
+    let mut graceful = pair("user:9", "user:9");
+    graceful.holds[0].grace = Duration::from_millis(1);
+    case.take(&graceful).await;
+    case.release(&gone(&graceful)).await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    case.sweep().await;
+    case.store.deregister(case.node).await.unwrap();
+    let node = case.store.register(&new_node("node-2")).await.unwrap();
+    let case = Case { node, ..case };
+    case.sweep().await;
+    for event in case.log().await {
+        let expected = if event.kind == EventKind::Locked { "UserOnline" } else { "UserOffline" };
+        assert_eq!(event.event_type, expected, "{event:?}");
+    }
+    assert_eq!(case.log().await.len(), 2 * (1 + 5 + 1 + 1));
 }
 
 pub(super) async fn digests_follow_the_holds(case: Case) {

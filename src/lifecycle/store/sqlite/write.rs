@@ -43,8 +43,12 @@ impl<'c> Write<'c> {
         sqlx::query(
             "INSERT INTO event (shard, position, kind, type, app, resource, fence, principal, socket_id, incarnation, cause, after_grace,
                                 detected_ms_before_commit, payload, at)
-             SELECT shard, ?2, ?3, topic || CASE ?3 WHEN 'locked' THEN 'Locked' ELSE 'Unlocked' END, app, resource, fence, principal,
-                    socket_id, ?4, cause, ?5, detected_ms_before_commit, context, ?6 FROM lock WHERE fence = ?1",
+             SELECT shard, ?2, ?3,
+                    CASE WHEN instr(topic, '/') = 0 THEN topic || CASE ?3 WHEN 'locked' THEN 'Locked' ELSE 'Unlocked' END
+                         WHEN ?3 = 'locked' THEN substr(topic, 1, instr(topic, '/') - 1)
+                         ELSE substr(topic, instr(topic, '/') + 1) END,
+                    app, resource, fence, principal, socket_id, ?4, cause, ?5, detected_ms_before_commit, context, ?6
+               FROM lock WHERE fence = ?1",
         )
         .bind(fence.0)
         .bind(self.position)
