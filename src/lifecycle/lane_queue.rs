@@ -281,7 +281,7 @@ fn release_of(op: &CommitOp) -> ReleaseOp {
         cause: CloseCause::Released,
         ending: Ending::Clean,
         certainty: Certainty::Sure,
-        detected_ago: None,
+        detected_at: None,
     }
 }
 

@@ -37,7 +37,7 @@ fn end(op: &CommitOp) -> ReleaseOp {
         cause: CloseCause::Gone,
         ending: Ending::Unclean,
         certainty: Certainty::Sure,
-        detected_ago: None,
+        detected_at: None,
     }
 }
 

@@ -1,6 +1,9 @@
 //! What a node asks a store to write, and what it hears back.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -76,8 +79,9 @@ pub struct ReleaseOp {
     pub ending: Ending,
     /// Whether every commit of these holds was answered.
     pub certainty: Certainty,
-    /// When the end was noticed, on the node's own clock: how long before this call.
-    pub detected_ago: Option<Duration>,
+    /// When the end was noticed, on the node's own clock. The log says how long before the write that was, however long the write
+    /// had to wait.
+    pub detected_at: Option<Instant>,
 }
 
 /// How a hold ends.
@@ -275,6 +279,11 @@ impl CommitOp {
 }
 
 impl ReleaseOp {
+    /// How long ago the end was noticed, in milliseconds.
+    pub(super) fn detected_ms(&self) -> Option<i32> {
+        self.detected_at.map(|at| i32::try_from(at.elapsed().as_millis()).unwrap_or(i32::MAX))
+    }
+
     /// Checks what every store relies on.
     ///
     /// # Errors

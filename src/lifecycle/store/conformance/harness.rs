@@ -1,6 +1,9 @@
 //! A store under test, and short words for what is done to it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 
@@ -167,7 +170,7 @@ pub(super) fn end(op: &CommitOp, ending: Ending, cause: CloseCause) -> ReleaseOp
         cause,
         ending,
         certainty: Certainty::Sure,
-        detected_ago: Some(Duration::from_millis(7)),
+        detected_at: Instant::now().checked_sub(Duration::from_millis(7)),
     }
 }
 

@@ -103,7 +103,7 @@ impl<'a> ReleaseJson<'a> {
             cause: op.cause.as_str(),
             clean: op.ending == Ending::Clean,
             unsure: op.certainty == Certainty::Unsure,
-            detected_ms: op.detected_ago.map(|ago| i32::try_from(ago.as_millis()).unwrap_or(i32::MAX)),
+            detected_ms: op.detected_ms(),
             holds: holds.collect(),
             events: events(&op.app, &op.events, shards),
         }

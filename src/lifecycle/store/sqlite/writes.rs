@@ -206,12 +206,7 @@ async fn let_go(write: &mut Write<'_>, op: &ReleaseOp, hold: HoldId) -> Result<(
         .fetch_optional(&mut *write.transaction)
         .await?;
     let Some(fence) = fence else { return Ok(()) };
-    let end = LastWord {
-        ending: op.ending,
-        cause: op.cause,
-        socket_id: &op.socket_id,
-        detected_ms: op.detected_ago.map(|ago| i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)),
-    };
+    let end = LastWord { ending: op.ending, cause: op.cause, socket_id: &op.socket_id, detected_ms: op.detected_ms() };
     settle(write, Fence(fence), end).await
 }
 
@@ -220,7 +215,7 @@ pub(super) struct LastWord<'a> {
     pub(super) ending: Ending,
     pub(super) cause: CloseCause,
     pub(super) socket_id: &'a str,
-    pub(super) detected_ms: Option<i64>,
+    pub(super) detected_ms: Option<i32>,
 }
 
 /// Carries out what the loss of a hold means for its lock.
