@@ -19,6 +19,7 @@ mod consumer;
 mod directory;
 mod error;
 mod ids;
+mod json;
 mod migrate;
 mod ops;
 mod postgres;
