@@ -54,7 +54,7 @@ pub use config::Settings;
 #[doc(inline)]
 pub use domain::{Handler, MessageRouter, PerApp};
 #[doc(inline)]
-pub use lifecycle::store;
+pub use lifecycle::{LockManager, store};
 pub use server::{Application, Server, ServerError, StopHandle};
 
 /// What an implementer types: `use holdline::prelude::*;`.

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use super::{NewPublication, Publication, PublishError};
+use super::{NewPublication, Publication, PublishError, notices::ToConnections};
 use crate::{
     domain::{App, ChannelInfo, ClientEvent, CloseCause, Conn, Delivery, Hub, OverQuota},
     lifecycle::LockManager,
@@ -21,7 +21,7 @@ use crate::{
 pub struct Broker(Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     by_id: HashMap<Arc<str>, Arc<Hub>>,
     by_key: HashMap<Arc<str>, Arc<Hub>>,
     /// Most connections of the whole node.
@@ -146,6 +146,21 @@ impl Broker {
     /// Whether one more connection would be admitted.
     pub fn has_room(&self) -> bool {
         !self.is_draining() && self.connection_count() < self.0.max_connections.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn from_inner(inner: Arc<Inner>) -> Self {
+        Self(inner)
+    }
+
+    /// Who tells the connections what became of their locks.
+    pub(crate) fn notices(&self) -> ToConnections {
+        ToConnections(Arc::downgrade(&self.0))
+    }
+
+    /// The node has started to keep locks.
+    pub(crate) fn set_locks(&self, locks: LockManager) {
+        // A broker belongs to one server, which starts once.
+        let _ = self.0.locks.set(locks);
     }
 
     /// The locks of this node, and the log behind them; `None` until the server has started, and for a server without a store.

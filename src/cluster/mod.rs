@@ -3,6 +3,7 @@
 //! This release runs on one node: a publish is a function call. Start with [`Broker`].
 
 mod broker;
+mod notices;
 mod publication;
 
 pub use broker::{Admission, Broker, NotAdmitted, SocketGuard};

@@ -16,13 +16,14 @@ use tracing::Span;
 
 use super::{
     guard::Inlet,
+    holds::Settled,
     machine::{Action, Machine},
     settings::ConnectionSettings,
 };
 use crate::{
     cluster::{Admission, Broker},
-    domain::{CloseCause, Closing, Conn, End, Handler, Hub, Outcome},
-    lifecycle::{CloseJob, Closer},
+    domain::{CloseCause, Closing, Conn, End, Handler, Hub},
+    lifecycle::{CloseJob, Handover},
     protocol::{ChannelName, CloseCode, ServerFrame, WireFrame},
 };
 
@@ -37,7 +38,7 @@ pub(super) struct Connection<H: Handler> {
     pub(super) machine: Machine,
     pub(super) settings: Arc<ConnectionSettings>,
     pub(super) handler: Arc<H>,
-    closer: Closer<H::Conn>,
+    pub(super) handover: Handover<H::Conn>,
     inlet: Rc<Inlet>,
     /// Taken while a hook has it, and for good when the connection has ended.
     pub(super) context: Option<H::Conn>,
@@ -63,7 +64,7 @@ pub(super) struct Birth<H: Handler> {
     pub(super) broker: Broker,
     pub(super) settings: Arc<ConnectionSettings>,
     pub(super) handler: Arc<H>,
-    pub(super) closer: Closer<H::Conn>,
+    pub(super) handover: Handover<H::Conn>,
     pub(super) inlet: Rc<Inlet>,
     pub(super) context: H::Conn,
     pub(super) admission: Admission,
@@ -80,7 +81,7 @@ impl<H: Handler> Connection<H> {
             broker: birth.broker,
             settings: birth.settings,
             handler: birth.handler,
-            closer: birth.closer,
+            handover: birth.handover,
             inlet: birth.inlet,
             context: Some(birth.context),
             departure: None,
@@ -98,7 +99,7 @@ impl<H: Handler> Connection<H> {
             Action::Refuse { error, channel } => self.refuse(&error, channel.as_deref()),
             Action::RefuseSubscription { channel, error } => self.refuse_subscription(&channel, &error),
             Action::Subscribe(subscribe) => self.subscribe(subscribe, ctx),
-            Action::Reacknowledge(subscribe) => self.join(&subscribe, &Outcome::accept()),
+            Action::Reacknowledge(subscribe) => self.join(&subscribe, &Settled::default()),
             Action::Unsubscribe(channel) => self.unsubscribe(channel, ctx),
             Action::SignIn { user, user_data, cut } => self.sign_in(user, user_data, cut, ctx),
             Action::Relay(event) => self.relay(event, ctx),
@@ -149,7 +150,7 @@ impl<H: Handler> Connection<H> {
             bytes_out: self.conn.bytes_out(),
         };
         log_close(&closing);
-        self.closer.submit(CloseJob { conn: context, closing });
+        self.handover.close(CloseJob { conn: context, closing });
         // Not before: a stop waits for the places first and for the closes then, and nothing may fall between.
         self.admission = None;
     }

@@ -11,11 +11,15 @@ use std::{
 use actix::prelude::*;
 use tracing::{Instrument, Span};
 
-use super::{actor::Connection, machine::limit_reached};
+use super::{
+    actor::Connection,
+    holds::{Refused, Settled},
+    machine::limit_reached,
+};
 use crate::{
-    domain::{ClientEvent, CloseCause, ConnectionError, Handler, Join, Joined, Outcome, Reject, Subscribe},
-    lifecycle::{HookFailure, guarded},
-    protocol::{ChannelName, CloseCode, ServerFrame, SignedUser, SubscriptionError, WireFrame},
+    domain::{ClientEvent, CloseCause, ConnectionError, Handler, Hold, Join, Joined, Subscribe},
+    lifecycle::{HookFailure, LettingGo, Which, guarded},
+    protocol::{ChannelName, CloseCode, ServerFrame, SignedUser, SubscriptionError},
 };
 
 impl<H: Handler> Connection<H> {
@@ -35,6 +39,16 @@ impl<H: Handler> Connection<H> {
             let answer = guarded(limit, hook(&mut context)).instrument(span).await;
             (context, answer)
         };
+        self.wait_for(ctx, call, then);
+    }
+
+    /// Waits for a hook at work, and takes the context back.
+    pub(super) fn wait_for<T: 'static>(
+        &mut self,
+        ctx: &mut Context<Self>,
+        call: impl Future<Output = (H::Conn, Result<T, HookFailure>)> + 'static,
+        then: impl FnOnce(&mut Self, T) + 'static,
+    ) {
         let call = Call { hook: Box::pin(call), ended: false };
         ctx.wait(call.map(move |(context, answer), this: &mut Self, _| {
             this.context = Some(context);
@@ -81,28 +95,38 @@ impl<H: Handler> Connection<H> {
 
     pub(super) fn subscribe(&mut self, subscribe: Subscribe, ctx: &mut Context<Self>) {
         let (handler, span) = (Arc::clone(&self.handler), self.hook_span("on_subscribe", Some(&subscribe.channel)));
-        self.call(
+        self.ask(
             ctx,
             span,
+            Some(subscribe.channel.clone()),
             async move |context| {
                 let answer = handler.on_subscribe(context, &subscribe).await;
                 (subscribe, answer)
             },
-            |this, (subscribe, answer)| match answer {
-                Ok(outcome) => this.join(&subscribe, &outcome),
-                Err(reject) => this.refuse_subscription(subscribe.channel.as_str(), &reject.as_subscription_error()),
+            |this, subscribe, answer| match answer {
+                Ok(settled) => this.join(&subscribe, &settled),
+                Err(Refused { reject, conflict }) => {
+                    this.refuse_subscription(subscribe.channel.as_str(), &reject.as_subscription_error());
+                    if let Some(conflict) = conflict {
+                        this.handover.wait(this.place(Some(subscribe.channel)), &conflict);
+                    }
+                }
             },
         );
     }
 
-    pub(super) fn join(&mut self, subscribe: &Subscribe, outcome: &Outcome) {
-        let greeting = outcome_frames(outcome, Some(&subscribe.channel)).collect::<Vec<_>>();
+    pub(super) fn join(&mut self, subscribe: &Subscribe, settled: &Settled) {
+        let greeting = settled.frames(Some(&subscribe.channel));
         let join = Join { conn: &self.conn, member: subscribe.member.as_ref(), greeting: &greeting, now: Instant::now() };
         match self.hub.join(&subscribe.channel, &join) {
-            Ok(Joined::New) => self.machine.joined(subscribe),
+            Ok(Joined::New) => {
+                self.machine.joined(subscribe);
+                self.told(settled);
+            }
             // Acknowledged, and nothing else: the member stays who it was (protocol.md 2.6).
             Ok(Joined::Again) => {}
             Err(full) => {
+                self.give_back(settled, Some(subscribe.channel.clone()));
                 let error = limit_reached(CloseCode::OVER_CAPACITY, full.to_string());
                 self.refuse_subscription(subscribe.channel.as_str(), &error);
             }
@@ -112,36 +136,44 @@ impl<H: Handler> Connection<H> {
     pub(super) fn unsubscribe(&mut self, channel: ChannelName, ctx: &mut Context<Self>) {
         self.hub.leave(&channel, &self.conn, Instant::now());
         let (handler, span) = (Arc::clone(&self.handler), self.hook_span("on_unsubscribe", Some(&channel)));
+        let (handover, place, detected_at) = (self.handover.clone(), self.place(Some(channel.clone())), Instant::now());
         self.call(
             ctx,
             span,
-            async move |context| handler.on_unsubscribe(context, &channel).await,
-            |this, outcome| {
-                this.push_outcome(&outcome, None);
+            async move |context| {
+                let outcome = handler.on_unsubscribe(context, &channel).await;
+                // Here, and not when the answer is looked at: a connection that has ended meanwhile left the channel all the same.
+                let events = outcome.events().to_vec();
+                handover.let_go(LettingGo { place, what: Which::OfChannel, events, cause: CloseCause::Unsubscribed, detected_at });
+                outcome
             },
+            |this, outcome| this.tell_settled(&Settled::without_holds(outcome), None),
         );
     }
 
     pub(super) fn sign_in(&mut self, user: SignedUser, user_data: String, cut: bool, ctx: &mut Context<Self>) {
         let (handler, span) = (Arc::clone(&self.handler), self.hook_span("on_signin", None));
-        self.call(
+        let comes_online = self.hub.app().user_events && self.machine.user().is_none();
+        self.ask(
             ctx,
             span,
+            None,
             async move |context| {
                 let answer = handler.on_signin(context, &user).await;
+                let answer = answer.map(|outcome| if comes_online { outcome.hold(Hold::online(&user)) } else { outcome });
                 (user, answer)
             },
-            move |this, (user, answer)| match answer {
-                Ok(outcome) => {
+            move |this, user, answer| match answer {
+                Ok(settled) => {
                     this.hub.sign_in(&this.conn, &user, &user_data, this.machine.user());
                     this.machine.signed_in(user);
                     if cut {
                         let error = ConnectionError { code: CloseCode::WATCHLIST_LIMIT, message: "Watchlist limit exceeded".into() };
                         this.refuse(&error, None);
                     }
-                    this.push_outcome(&outcome, None);
+                    this.tell_settled(&settled, None);
                 }
-                Err(reject) => {
+                Err(Refused { reject, .. }) => {
                     let error = ConnectionError { code: CloseCode::UNAUTHORIZED, message: reject.message().to_owned() };
                     this.refuse(&error, None);
                 }
@@ -151,13 +183,14 @@ impl<H: Handler> Connection<H> {
 
     pub(super) fn open(&mut self, ctx: &mut Context<Self>) {
         let (handler, span) = (Arc::clone(&self.handler), self.hook_span("on_open", None));
-        self.call(
+        self.ask(
             ctx,
             span,
-            async move |context| handler.on_open(context).await,
-            |this, answer: Result<Outcome, Reject>| match answer {
-                Ok(outcome) => this.push_outcome(&outcome, None),
-                Err(reject) => {
+            None,
+            async move |context| ((), handler.on_open(context).await),
+            |this, (), answer| match answer {
+                Ok(settled) => this.tell_settled(&settled, None),
+                Err(Refused { reject, .. }) => {
                     this.conn.fail(CloseCause::Refused, reject.close_code(), reject.message());
                 }
             },
@@ -166,30 +199,25 @@ impl<H: Handler> Connection<H> {
 
     pub(super) fn relay(&mut self, event: ClientEvent, ctx: &mut Context<Self>) {
         let (handler, span) = (Arc::clone(&self.handler), self.hook_span("on_message", Some(&event.channel)));
-        self.call(
+        self.ask(
             ctx,
             span,
+            None,
             async move |context| {
                 let answer = handler.on_message(context, &event).await;
                 (event, answer)
             },
-            |this, (event, answer)| match answer {
-                Ok(outcome) => {
+            |this, event, answer| match answer {
+                Ok(settled) => {
                     this.broker.relay(&this.hub, this.conn.socket_id(), &event);
-                    this.push_outcome(&outcome, Some(&event.channel));
+                    this.tell_settled(&settled, Some(&event.channel));
                 }
-                Err(reject) => {
+                Err(Refused { reject, .. }) => {
                     let error = ConnectionError { code: CloseCode::CLIENT_EVENT_REFUSED, message: reject.message().to_owned() };
                     this.refuse(&error, Some(event.channel.as_str()));
                 }
             },
         );
-    }
-
-    fn push_outcome(&self, outcome: &Outcome, channel: Option<&ChannelName>) {
-        for frame in outcome_frames(outcome, channel) {
-            self.send(frame);
-        }
     }
 }
 
@@ -217,10 +245,4 @@ impl<H: Handler, F: Future> ActorFuture<Connection<H>> for Call<F> {
         }
         self.hook.as_mut().poll(task)
     }
-}
-
-/// The frames of an outcome's pushes.
-fn outcome_frames<'a>(outcome: &'a Outcome, channel: Option<&'a ChannelName>) -> impl Iterator<Item = WireFrame> + 'a {
-    let channel = channel.map(ChannelName::as_str);
-    outcome.pushes().iter().map(move |push| ServerFrame::Event { event: &push.event, channel, data: &push.data, user_id: None }.encode())
 }

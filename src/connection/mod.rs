@@ -7,6 +7,7 @@ mod actor;
 mod admission;
 mod body;
 mod guard;
+mod holds;
 mod hooks;
 mod liveness;
 mod machine;
@@ -22,7 +23,7 @@ use actix_web::web;
 
 pub(crate) use settings::ConnectionSettings;
 
-use crate::{cluster::Broker, domain::Handler, lifecycle::Closer};
+use crate::{cluster::Broker, domain::Handler, lifecycle::Handover};
 
 /// What the connections of one worker share.
 pub(crate) struct Transport<H: Handler> {
@@ -31,7 +32,7 @@ pub(crate) struct Transport<H: Handler> {
     /// The application's code.
     pub(crate) handler: Arc<H>,
     /// Who runs `on_close`.
-    pub(crate) closer: Closer<H::Conn>,
+    pub(crate) handover: Handover<H::Conn>,
     /// Limits and times.
     pub(crate) settings: Arc<ConnectionSettings>,
     /// The number of this worker.

@@ -141,7 +141,7 @@ fn open<H: Handler>(
         broker: transport.broker.clone(),
         settings: Arc::clone(&transport.settings),
         handler: Arc::clone(&transport.handler),
-        closer: transport.closer.clone(),
+        handover: transport.handover.clone(),
         inlet,
         context,
         admission,

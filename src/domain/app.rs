@@ -21,6 +21,8 @@ pub struct App {
     pub user_authentication: bool,
     /// Whether signed-in clients hear of the users they watch.
     pub watchlist: bool,
+    /// Whether the first and the last connection of a signed-in user stand in the log.
+    pub user_events: bool,
     /// Whether subscribers hear how many they are.
     pub subscription_count: bool,
     /// Most connections at a time; 0 is no limit.
@@ -114,6 +116,7 @@ impl App {
             client_events: true,
             user_authentication: true,
             watchlist: true,
+            user_events: false,
             subscription_count: false,
             max_connections: 0,
             quota_close_code: CloseCode::OVER_QUOTA,

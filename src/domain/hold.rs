@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 use serde_json::Value;
 
 use super::words::words;
-use crate::protocol::{ChannelName, SocketId};
+use crate::protocol::{ChannelName, SignedUser, SocketId};
 
 words! {
     /// How many principals a resource takes.
@@ -126,6 +126,8 @@ pub struct Hold {
     pub(crate) show_holder: bool,
     pub(crate) notify_when_free: bool,
     pub(crate) fail_open: bool,
+    /// The client hears nothing of it.
+    pub(crate) quiet: bool,
     /// Which of several combined handlers asked: see `Both`.
     pub(super) route: Route,
 }
@@ -157,6 +159,7 @@ impl Hold {
             show_holder: false,
             notify_when_free: true,
             fail_open: false,
+            quiet: false,
             route: Route::default(),
         }
     }
@@ -219,6 +222,12 @@ impl Hold {
     pub fn fail_open(mut self, fail_open: bool) -> Self {
         self.fail_open = fail_open;
         self
+    }
+
+    /// A user is online as long as one of its connections is: the first and the last are `UserOnline` and `UserOffline` in the log.
+    pub(crate) fn online(user: &SignedUser) -> Self {
+        let hold = Self::new(format!("user-online:{}", user.id), &user.id).events("UserOnline", "UserOffline").fail_open(true);
+        Self { quiet: true, context: serde_json::json!({ "user_id": user.id }), ..hold }
     }
 
     /// What is to be held.

@@ -101,6 +101,14 @@ impl Outcome {
         &self.releases
     }
 
+    pub(crate) fn without_holds(self) -> Self {
+        Self { holds: Vec::new(), ..self }
+    }
+
+    pub(crate) fn into_events(self) -> Vec<DomainEvent> {
+        self.events
+    }
+
     /// Whether anything of it is to be written down before it counts.
     pub(crate) fn is_durable(&self) -> bool {
         !self.holds.is_empty() || !self.events.is_empty()

@@ -80,6 +80,15 @@ impl Lanes {
         self.node.send_replace(Some(node));
     }
 
+    /// Stops them until there is a new incarnation: this one is fenced. What waits is given up.
+    pub(crate) fn stop_writing(&self) {
+        self.node.send_replace(None);
+        for lane in self.lanes.iter() {
+            let given_up = lane.queue.lock().fenced();
+            answer(given_up);
+        }
+    }
+
     /// The incarnation the lanes write as; `None` before the first and after a fencing. Wait for changes to register anew.
     pub(crate) fn node(&self) -> watch::Receiver<Option<Incarnation>> {
         self.node.subscribe()
@@ -90,19 +99,25 @@ impl Lanes {
         &self.written
     }
 
-    /// Writes an outcome. Dropped before the answer, the outcome is withdrawn: what of it was written is released.
-    pub(crate) async fn commit(&self, op: CommitOp) -> Result<Answer, NoAnswer> {
+    /// Writes an outcome: queued now, answered later. Dropped before the answer, the outcome is withdrawn: what of it was written is released.
+    pub(crate) fn commit(&self, op: CommitOp) -> impl Future<Output = Result<Answer, NoAnswer>> + Send + use<> {
         let lane = self.lane(&op.socket_id);
         let (reply, answer) = oneshot::channel();
         let mut withdraw = Withdraw { lane: Arc::clone(lane), op: Some(op.clone()) };
-        if lane.queue.lock().push_commit(op, reply).is_err() {
+        let refused = lane.queue.lock().push_commit(op, reply).is_err();
+        if refused {
             withdraw.op = None;
-            return Err(NoAnswer::Full);
+        } else {
+            lane.work.notify_one();
         }
-        lane.work.notify_one();
-        let answer = answer.await.unwrap_or(Err(NoAnswer::Fenced));
-        withdraw.op = None;
-        answer
+        async move {
+            if refused {
+                return Err(NoAnswer::Full);
+            }
+            let answer = answer.await.unwrap_or(Err(NoAnswer::Fenced));
+            withdraw.is_answered();
+            answer
+        }
     }
 
     /// Writes an end, sooner or later. Events that cannot be stored are left out: the holds end in any case.
@@ -151,6 +166,12 @@ fn answer(replies: Replies<Reply>) {
 struct Withdraw {
     lane: Arc<LaneState>,
     op: Option<CommitOp>,
+}
+
+impl Withdraw {
+    fn is_answered(mut self) {
+        self.op = None;
+    }
 }
 
 impl Drop for Withdraw {

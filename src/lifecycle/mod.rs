@@ -3,17 +3,25 @@
 //! Knows handlers and their outcomes; neither channels, actors nor which broker moves messages. Start with [`Closer`], and with
 //! [`store::LifecycleStore`].
 
-mod closer;
+mod handover;
+mod hold_table;
 mod hook;
 mod lane_queue;
-#[cfg_attr(not(test), expect(dead_code, reason = "the publisher will drive it"))]
 mod lanes;
 mod lock;
 mod lock_manager;
-#[cfg_attr(not(test), expect(dead_code, reason = "the publisher will drive it"))]
+mod node;
 mod observer;
 pub mod store;
+mod tail;
+mod upkeep;
 
-pub(crate) use closer::{CloseJob, Closer, Owed};
-pub use lock_manager::LockManager;
+pub(crate) use handover::{CloseJob, Handover, Job, LettingGo, Owed, Publishing, Which};
+pub(crate) use hold_table::Taken;
+pub(crate) use hold_table::{News, Notice, Place};
 pub(crate) use hook::{HookFailure, guarded};
+pub use lock_manager::LockManager;
+pub(crate) use lock_manager::{Asking, NotTaken};
+pub(crate) use lock_manager::{LockSettings, Notices};
+pub(crate) use node::Node;
+pub(crate) use tail::Reader;

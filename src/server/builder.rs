@@ -86,7 +86,7 @@ impl<H: Handler> Server<H> {
     /// # Errors
     /// [`ServerError`] when the settings break a rule or the address cannot be listened on.
     pub async fn build(self) -> Result<Application, ServerError> {
-        bootstrap::build(self)
+        bootstrap::build(self).await
     }
 
     /// [`Server::build`], then [`Application::run_until_stopped`].

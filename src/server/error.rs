@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::config::Violation;
+use crate::{config::Violation, lifecycle::store::StoreError};
 
 /// A start that failed, or a listener that gave up.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,9 @@ pub enum ServerError {
         #[source]
         source: io::Error,
     },
+    /// The store of locks and of the log cannot be used.
+    #[error("cannot use the store")]
+    Store(#[from] StoreError),
     /// Signals cannot be listened for.
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),

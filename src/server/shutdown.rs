@@ -15,7 +15,7 @@ use crate::{
     cluster::Broker,
     config::DrainSettings,
     domain::{CloseCause, Conn},
-    lifecycle::Owed,
+    lifecycle::{Node, Owed},
     protocol::CloseCode,
 };
 
@@ -46,11 +46,14 @@ impl Signals {
 
 /// Sends every connection away with 4200, spread over `spread` so that they do not come back as one wave, and waits until they
 /// are gone and closed, at most `grace` in all.
-pub(super) async fn drain(broker: &Broker, settings: &DrainSettings, owed: &Owed) {
+pub(super) async fn drain(broker: &Broker, settings: &DrainSettings, node: Option<&Node>, owed: &Owed) {
     let started = Instant::now();
     broker.start_draining();
     let had_sockets = broker.socket_count() > 0;
     let drained = async {
+        if let Some(node) = node {
+            node.drain().await;
+        }
         close_all(broker, settings.spread.min(settings.grace)).await;
         while broker.socket_count() > 0 || broker.connection_count() > 0 {
             // Whoever was being admitted when the drain began was not among them; to close a second time does nothing.

@@ -28,6 +28,7 @@ fn app() -> Arc<App> {
         client_events: true,
         user_authentication: true,
         watchlist: true,
+        user_events: false,
         subscription_count: false,
         max_connections: 0,
         quota_close_code: CloseCode::OVER_QUOTA,

@@ -1,0 +1,229 @@
+//! The life of this process as a node: it registers, shows that it lives, watches the others, and starts anew when it was declared dead.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{task::JoinSet, time::MissedTickBehavior};
+
+use super::{
+    hold_table::Notice,
+    lane_queue::LaneLimits,
+    lanes::Lanes,
+    lock_manager::{LockManager, LockSettings, Notices},
+    observer::{Lease, Observer},
+    store::{BootId, CloseCause, Incarnation, LifecycleStore, NewNode, NodeState, StoreError},
+    tail::{self, Reader},
+    upkeep,
+};
+
+/// The tasks of a node. They end when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Node {
+    locks: LockManager,
+    _tasks: JoinSet<()>,
+}
+
+/// How long to wait before the store is asked again to make this process a node.
+const REGISTER_AGAIN: Duration = Duration::from_millis(500);
+/// How long a stop waits for one answer of the store.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
+impl Node {
+    /// Registers the process, sweeps what its predecessor left behind, and starts everything that runs beside the connections. To be
+    /// called on the runtime that outlives them, before anybody may connect.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store does not take it.
+    pub(crate) async fn start(
+        store: Arc<dyn LifecycleStore>,
+        settings: LockSettings,
+        notices: Arc<dyn Notices>,
+        readers: Vec<Reader>,
+    ) -> Result<Self, StoreError> {
+        let lanes = Lanes::start(Arc::clone(&store), LaneLimits::default(), settings.limits);
+        let locks = LockManager::new(store, lanes, settings, notices);
+        let incarnation = register(&locks).await?;
+        let observer = Observer::new(incarnation, locks.settings().lease, Instant::now());
+        upkeep::sweep_all(&locks, incarnation).await?;
+        let from = locks.store().head().await?;
+        locks.lanes().write_as(incarnation);
+        let fenced_nodes = Arc::new(AtomicBool::new(true));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Beat { locks: locks.clone(), incarnation, observer, silent: false, fenced_nodes: Arc::clone(&fenced_nodes) }.run());
+        tasks.spawn(upkeep::sweep(locks.clone(), fenced_nodes));
+        tasks.spawn(upkeep::reconcile(locks.clone()));
+        tasks.spawn(upkeep::retain(locks.clone()));
+        tasks.spawn(tail::follow(locks.clone(), from, readers));
+        Ok(Self { locks, _tasks: tasks })
+    }
+
+    /// The locks it keeps.
+    pub(crate) fn locks(&self) -> &LockManager {
+        &self.locks
+    }
+
+    /// Says that the node is leaving; best effort.
+    pub(crate) async fn drain(&self) {
+        if let Some(incarnation) = self.locks.incarnation() {
+            let draining = self.locks.store().set_draining(incarnation);
+            match tokio::time::timeout(LAST_WORD, draining).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(error = %error, "Cannot tell the other nodes of the stop: {error}"),
+                Err(_elapsed) => tracing::warn!("Cannot tell the other nodes of the stop: the store does not answer"),
+            }
+        }
+    }
+
+    /// Writes what is owed, as long as `grace` lasts, and signs off: what is left is swept by others, or at the next start.
+    pub(crate) async fn leave(self, grace: Duration) {
+        if tokio::time::timeout(grace, self.locks.lanes().flushed()).await.is_err() {
+            let waiting = self.locks.lanes().waiting();
+            tracing::warn!(waiting, "Leaving {waiting} ends of connections to the sweep: the store did not take them in time");
+        }
+        if let Some(incarnation) = self.locks.incarnation() {
+            let gone = self.locks.store().deregister(incarnation);
+            match tokio::time::timeout(LAST_WORD, gone).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::warn!(error = %error, "Cannot sign off: {error}"),
+                Err(_elapsed) => tracing::warn!("Cannot sign off: the store does not answer"),
+            }
+        }
+    }
+}
+
+async fn register(locks: &LockManager) -> Result<Incarnation, StoreError> {
+    let LockSettings { node_name, naming, lease, .. } = locks.settings();
+    let node = NewNode { name: node_name.clone(), boot: BootId::random(), ttl: *lease, naming: *naming };
+    let incarnation = locks.store().register(&node).await?;
+    tracing::info!(node.name = node_name, node.incarnation = incarnation.0, "Registered as incarnation {incarnation}");
+    Ok(incarnation)
+}
+
+/// The heartbeat, and what follows from its answers.
+struct Beat {
+    locks: LockManager,
+    incarnation: Incarnation,
+    observer: Observer,
+    /// Whether the last heartbeat had no answer.
+    silent: bool,
+    /// Whether some node is fenced and not swept yet.
+    fenced_nodes: Arc<AtomicBool>,
+}
+
+impl Beat {
+    async fn run(mut self) {
+        let interval = self.locks.settings().heartbeat_interval;
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut written_as = self.locks.lanes().node();
+        loop {
+            // A lane may hear first that the node is fenced: then there is nothing to wait for.
+            tokio::select! {
+                _ = ticks.tick() => {}
+                _ = written_as.wait_for(Option::is_none) => {}
+            }
+            let began = Instant::now();
+            match self.beat().await {
+                Ok(nodes) => {
+                    let fenced = nodes.iter().any(|node| node.state == NodeState::Fenced);
+                    self.fenced_nodes.store(fenced, Ordering::Relaxed);
+                    let suspects = self.observer.sample(began, &nodes);
+                    if std::mem::take(&mut self.silent) {
+                        tracing::info!("The store answers again");
+                        self.locks.recovered().notify_one();
+                    }
+                    self.look_at_lease();
+                    for suspect in suspects {
+                        self.declare_dead(suspect.incarnation, suspect.seen).await;
+                    }
+                }
+                Err(StoreError::Fenced) => self.start_anew().await,
+                Err(error) => {
+                    if !std::mem::replace(&mut self.silent, true) {
+                        tracing::warn!(error = %error, "No answer to a heartbeat: {error}");
+                    }
+                    self.look_at_lease();
+                }
+            }
+        }
+    }
+
+    /// One heartbeat. The lease is looked at while it is under way, too: an answer may be long in coming.
+    async fn beat(&mut self) -> Result<Vec<super::store::NodeView>, StoreError> {
+        let store = Arc::clone(self.locks.store());
+        let mut call = store.heartbeat(self.incarnation);
+        let pause = self.locks.settings().lease / 16;
+        loop {
+            match tokio::time::timeout(pause, &mut call).await {
+                Ok(answer) => return answer,
+                Err(_elapsed) => self.look_at_lease(),
+            }
+        }
+    }
+
+    /// Tells the holders when the lease comes into doubt, or is certain again.
+    fn look_at_lease(&self) {
+        let doubtful = self.observer.lease(Instant::now()) == Lease::Doubtful;
+        if !self.locks.doubt(doubtful) {
+            return;
+        }
+        let close = doubtful && self.locks.settings().close_on_doubt;
+        let notices: Vec<Notice> = self.locks.table(|table| {
+            let mut notices = table.state(!doubtful);
+            notices.extend(if close { table.close_all() } else { Vec::new() });
+            notices
+        });
+        let holds = notices.len();
+        if doubtful {
+            tracing::warn!(holds, "The lease is in doubt: no heartbeat was answered for three quarters of it");
+        } else {
+            tracing::info!(holds, "The lease is certain again");
+        }
+        self.locks.tell(notices);
+    }
+
+    async fn declare_dead(&self, node: Incarnation, seen: i64) {
+        match self.locks.store().declare_dead(self.incarnation, node, seen).await {
+            Ok(true) => {
+                self.fenced_nodes.store(true, Ordering::Relaxed);
+                tracing::warn!(node.incarnation = node.0, "Declared node {node} dead: it stood still for its lease");
+            }
+            Ok(false) => {}
+            Err(error) => tracing::warn!(node.incarnation = node.0, error = %error, "Cannot declare node {node} dead: {error}"),
+        }
+    }
+
+    /// The node was declared dead: its holds are the sweep's, and whoever held something is told and closed.
+    async fn start_anew(&mut self) {
+        self.locks.doubt(true);
+        self.locks.lanes().stop_writing();
+        let notices = self.locks.table(|table| table.clear(CloseCause::NodeDeath));
+        let lost = notices.len();
+        tracing::error!(
+            node.incarnation = self.incarnation.0,
+            lost,
+            "Incarnation {} was declared dead: all holds are lost",
+            self.incarnation
+        );
+        self.locks.tell(notices);
+        loop {
+            match register(&self.locks).await {
+                Ok(incarnation) => {
+                    self.incarnation = incarnation;
+                    self.observer = Observer::new(incarnation, self.locks.settings().lease, Instant::now());
+                    self.silent = false;
+                    self.locks.lanes().write_as(incarnation);
+                    self.locks.doubt(false);
+                    return;
+                }
+                Err(error) => tracing::warn!(error = %error, "Cannot register anew: {error}"),
+            }
+            tokio::time::sleep(REGISTER_AGAIN).await;
+        }
+    }
+}
