@@ -95,7 +95,7 @@ impl Lanes {
     }
 
     /// Woken after writes: time to ring for those who read the log.
-    pub(crate) fn written(&self) -> &Notify {
+    pub(crate) fn written(&self) -> &Arc<Notify> {
         &self.written
     }
 

@@ -3,6 +3,7 @@
 //! Knows handlers and their outcomes; neither channels, actors nor which broker moves messages. Start with [`Closer`], and with
 //! [`store::LifecycleStore`].
 
+mod doorbell;
 mod handover;
 mod hold_table;
 mod hook;

@@ -14,6 +14,7 @@
 //! Which store it is, is read from the configuration, and the broker would otherwise carry a type parameter through every layer.
 //! The price is one box per call, beside a round trip to a database.
 
+mod bell;
 mod columns;
 mod consumer;
 mod directory;
@@ -28,12 +29,13 @@ mod sqlite;
 mod words;
 
 #[cfg(test)]
-mod conformance;
+pub(in crate::lifecycle) mod conformance;
 
 use std::{fmt, time::Duration};
 
 use futures_util::future::BoxFuture;
 
+pub use bell::{Bell, Ring};
 pub use consumer::{Ack, Claim, ConsumerRow, Delivery, ParkedRow, StartAt, Step};
 pub use directory::DataDirectory;
 pub use error::{Source, StoreError};
@@ -164,6 +166,16 @@ pub trait LifecycleStore: Send + Sync + fmt::Debug {
 
     /// Deletes a consumer and what it parked. False if there is none.
     fn drop_consumer<'a>(&'a self, name: &'a str) -> StoreFuture<'a, bool>;
+
+    /// Wakes those who [listen](Self::listen) on other nodes. Nothing is lost if it fails: they look by themselves, later.
+    fn ring(&self) -> StoreFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Opens a bell that hears other nodes' rings; `None` if there can be no other nodes.
+    fn listen(&self) -> StoreFuture<'_, Option<Box<dyn Bell>>> {
+        Box::pin(async { Ok(None) })
+    }
 }
 
 /// A hold in the table.

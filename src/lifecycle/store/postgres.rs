@@ -4,6 +4,7 @@
 //! nobody waiting. Each lane has a connection of its own, the heartbeat and the housekeeping too, so that no work waits behind
 //! another's; reads have a small pool. The logic is in `migrations/postgres`.
 
+mod bell;
 mod consumers;
 mod nodes;
 mod reads;
@@ -19,9 +20,9 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 use self::session::{Limits, Slot};
 use super::{
-    Ack, Answer, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, Delivery, EventRow, Fence, HeldHold, HoldDigest, Incarnation, Lane,
-    LifecycleStore, LockQuery, LockRow, Migrations, NewNode, NodeRow, NodeView, ParkReason, ParkedRow, ReleaseOp, Shard, StartAt, Step,
-    StoreError, StoreFuture, StoreLimits, Swept,
+    Ack, Answer, Bell, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, Delivery, EventRow, Fence, HeldHold, HoldDigest, Incarnation,
+    Lane, LifecycleStore, LockQuery, LockRow, Migrations, NewNode, NodeRow, NodeView, ParkReason, ParkedRow, ReleaseOp, Shard, StartAt,
+    Step, StoreError, StoreFuture, StoreLimits, Swept,
 };
 
 /// How to reach the database.
@@ -29,6 +30,8 @@ use super::{
 pub struct PostgresOptions {
     /// `postgres://…`.
     pub url: String,
+    /// Where to LISTEN if `url` leads to a transaction pooler, which cannot.
+    pub direct_url: Option<String>,
     /// What to do about a schema that is missing or old.
     pub migrations: Migrations,
     /// What is accepted.
@@ -46,6 +49,7 @@ impl PostgresOptions {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            direct_url: None,
             migrations: Migrations::Apply,
             limits: StoreLimits::default(),
             statement_timeout: Duration::from_secs(2),
@@ -61,7 +65,12 @@ pub struct PostgresStore {
     lanes: Vec<Slot>,
     heartbeat: Slot,
     housekeeping: Slot,
+    ringing: Slot,
     reads: PgPool,
+    direct: PgConnectOptions,
+    call_timeout: Duration,
+    /// What this store's rings carry, so that it knows them.
+    own_ring: String,
     limits: StoreLimits,
     shards: u16,
 }
@@ -72,8 +81,8 @@ impl PostgresStore {
     /// # Errors
     /// Everything [`StoreError`] says about schemas, rights and isolation; [`StoreError::Unavailable`] if nobody answers.
     pub async fn connect(options: PostgresOptions) -> Result<Self, StoreError> {
-        let address = PgConnectOptions::from_str(&options.url).map_err(|error| StoreError::BadUrl { source: Box::new(error) })?;
-        let address = address.application_name("holdline");
+        let address = address(&options.url)?;
+        let direct = options.direct_url.as_deref().map_or_else(|| Ok(address.clone()), self::address)?;
         let limits = Limits { statement: options.statement_timeout, call: options.call_timeout };
         let shards = schema::prepare(&address, options.migrations).await?;
         let slot = || Slot::new(address.clone(), limits);
@@ -86,7 +95,11 @@ impl PostgresStore {
             lanes: (0..Lane::COUNT).map(|_| slot()).collect(),
             heartbeat: slot(),
             housekeeping: slot(),
+            ringing: slot(),
             reads,
+            direct,
+            call_timeout: limits.call,
+            own_ring: uuid::Uuid::new_v4().simple().to_string(),
             limits: options.limits,
             shards,
         })
@@ -97,8 +110,7 @@ impl PostgresStore {
     /// # Errors
     /// As [`Self::connect`].
     pub async fn migrate(url: &str) -> Result<(), StoreError> {
-        let address = PgConnectOptions::from_str(url).map_err(|error| StoreError::BadUrl { source: Box::new(error) })?;
-        schema::prepare(&address, Migrations::Apply).await.map(drop)
+        schema::prepare(&address(url)?, Migrations::Apply).await.map(drop)
     }
 
     /// Moves a consumer on, in a transaction of the caller: a listener's effect and its offset are committed together. Roll back on
@@ -118,6 +130,11 @@ impl PostgresStore {
     fn lane(&self, lane: Lane) -> &Slot {
         &self.lanes[usize::from(lane.0) % self.lanes.len()]
     }
+}
+
+fn address(url: &str) -> Result<PgConnectOptions, StoreError> {
+    let address = PgConnectOptions::from_str(url).map_err(|error| StoreError::BadUrl { source: Box::new(error) })?;
+    Ok(address.application_name("holdline"))
 }
 
 impl LifecycleStore for PostgresStore {
@@ -259,5 +276,16 @@ impl LifecycleStore for PostgresStore {
 
     fn drop_consumer<'a>(&'a self, name: &'a str) -> StoreFuture<'a, bool> {
         Box::pin(consumers::drop_consumer(&self.reads, name))
+    }
+
+    fn ring(&self) -> StoreFuture<'_, ()> {
+        Box::pin(bell::ring(&self.ringing, &self.own_ring))
+    }
+
+    fn listen(&self) -> StoreFuture<'_, Option<Box<dyn Bell>>> {
+        Box::pin(async move {
+            let bell = bell::listen(self.direct.clone(), self.own_ring.clone(), self.call_timeout).await?;
+            Ok(Some(Box::new(bell) as Box<dyn Bell>))
+        })
     }
 }

@@ -54,7 +54,7 @@ const WATCH: &str = r#""$1" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=o
     kill -INT "$server"; wait "$server"; rm -rf "$2""#;
 
 /// The server's socket directory.
-fn directory() -> &'static Path {
+pub(in crate::lifecycle) fn directory() -> &'static Path {
     static SERVER: OnceLock<Server> = OnceLock::new();
     let server = SERVER.get_or_init(|| {
         let (bin, owner) = (binaries(), owner());
@@ -87,12 +87,12 @@ fn directory() -> &'static Path {
 }
 
 /// The url of a database on the server, for a role.
-pub(super) fn url(database: &str, role: &str) -> String {
+pub(in crate::lifecycle) fn url(database: &str, role: &str) -> String {
     format!("postgres://{role}@localhost/{database}?host={}", directory().display())
 }
 
 /// Runs a statement.
-pub(super) async fn run(url: &str, sql: String) {
+pub(in crate::lifecycle) async fn run(url: &str, sql: String) {
     use sqlx::Connection;
     let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
@@ -100,7 +100,7 @@ pub(super) async fn run(url: &str, sql: String) {
 }
 
 /// A fresh, empty database; its url.
-pub(super) async fn fresh_database() -> (String, String) {
+pub(in crate::lifecycle) async fn fresh_database() -> (String, String) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("case_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     tokio::task::spawn_blocking(directory).await.unwrap();
