@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use sqlx::{Connection, postgres::PgListener};
 use tokio::{
     io::copy_bidirectional,
-    net::{TcpListener, TcpStream, UnixStream},
+    net::{TcpListener, TcpStream},
 };
 
 use super::*;
@@ -68,7 +68,7 @@ impl Proxy {
 
 async fn pass(mut client: TcpStream, mut ways: watch::Receiver<Way>) {
     if *ways.borrow_and_update() == Way::Open {
-        let mut server = UnixStream::connect(cluster::directory().join(".s.PGSQL.5432")).await.unwrap();
+        let mut server = TcpStream::connect(cluster::Postgres::shared().address()).await.unwrap();
         tokio::select! {
             _ = copy_bidirectional(&mut client, &mut server) => return,
             _ = ways.changed() => {}

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{
+    doorbell::DoorbellSettings,
     hold_table::{HoldTable, Notice, Place, Taken},
     lane_queue::NoAnswer,
     lanes::Lanes,
@@ -43,6 +44,8 @@ pub(crate) struct LockSettings {
     pub(crate) sweep_interval: Duration,
     /// How often the table of holds is compared with memory.
     pub(crate) reconcile_interval: Duration,
+    /// When readers of the log are woken.
+    pub(crate) doorbell: DoorbellSettings,
     /// How old entries of the log become.
     pub(crate) retention: Duration,
     /// Whether connections that hold something are closed as soon as the lease is in doubt.

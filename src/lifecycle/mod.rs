@@ -17,6 +17,7 @@ pub mod store;
 mod tail;
 mod upkeep;
 
+pub(crate) use doorbell::DoorbellSettings;
 pub(crate) use handover::{CloseJob, Handover, Job, LettingGo, Owed, Publishing, Which};
 pub(crate) use hold_table::Taken;
 pub(crate) use hold_table::{News, Notice, Place};

@@ -11,6 +11,7 @@ use std::{
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 
 use super::{
+    doorbell::Doorbell,
     hold_table::Notice,
     lane_queue::LaneLimits,
     lanes::Lanes,
@@ -25,6 +26,7 @@ use super::{
 #[derive(Debug)]
 pub(crate) struct Node {
     locks: LockManager,
+    doorbell: Doorbell,
     _tasks: JoinSet<()>,
 }
 
@@ -52,19 +54,25 @@ impl Node {
         upkeep::sweep_all(&locks, incarnation).await?;
         let from = locks.store().head().await?;
         locks.lanes().write_as(incarnation);
+        let doorbell = Doorbell::start(Arc::clone(locks.store()), Arc::clone(locks.lanes().written()), locks.settings().doorbell);
         let fenced_nodes = Arc::new(AtomicBool::new(true));
         let mut tasks = JoinSet::new();
         tasks.spawn(Beat { locks: locks.clone(), incarnation, observer, silent: false, fenced_nodes: Arc::clone(&fenced_nodes) }.run());
         tasks.spawn(upkeep::sweep(locks.clone(), fenced_nodes));
         tasks.spawn(upkeep::reconcile(locks.clone()));
         tasks.spawn(upkeep::retain(locks.clone()));
-        tasks.spawn(tail::follow(locks.clone(), from, readers));
-        Ok(Self { locks, _tasks: tasks })
+        tasks.spawn(tail::follow(locks.clone(), doorbell.subscribe(), from, readers));
+        Ok(Self { locks, doorbell, _tasks: tasks })
     }
 
     /// The locks it keeps.
     pub(crate) fn locks(&self) -> &LockManager {
         &self.locks
+    }
+
+    /// What wakes readers of the log.
+    pub(crate) fn doorbell(&self) -> &Doorbell {
+        &self.doorbell
     }
 
     /// Says that the node is leaving; best effort.

@@ -1,10 +1,11 @@
 //! This node's own eyes on the log: from its head on, entry by entry, for those who hold, wait or watch here. It keeps no offset: what
 //! was written before the start is none of their business.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeSet, fmt};
 
 use super::{
     LockManager,
+    doorbell::Rings,
     store::{Cursor, EventKind, EventRow},
 };
 
@@ -19,16 +20,10 @@ impl fmt::Debug for Reader {
 
 /// How many entries one read takes.
 const AT_ONCE: u32 = 500;
-/// How long to wait when nothing rings.
-const POLL: Duration = Duration::from_secs(1);
-
 /// Follows the log from `cursor` on.
-pub(super) async fn follow(locks: LockManager, mut cursor: Cursor, readers: Vec<Reader>) {
+pub(super) async fn follow(locks: LockManager, mut rings: Rings, mut cursor: Cursor, readers: Vec<Reader>) {
     loop {
-        tokio::select! {
-            () = locks.lanes().written().notified() => {}
-            () = tokio::time::sleep(POLL) => {}
-        }
+        rings.rung().await;
         loop {
             match locks.store().events_after(&cursor, AT_ONCE).await {
                 Ok((events, next)) => {

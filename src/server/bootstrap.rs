@@ -19,7 +19,7 @@ use crate::{
     connection::{self, Transport},
     domain::Handler,
     http,
-    lifecycle::{Handover, LockSettings, Node, Owed, Publishing},
+    lifecycle::{DoorbellSettings, Handover, LockSettings, Node, Owed, Publishing},
 };
 
 /// actix-http gives a write buffer that a burst has grown back only in part: keep it small (design, section 5.2).
@@ -213,6 +213,7 @@ async fn start_node(_settings: &crate::config::Settings, broker: &Broker) -> Res
         lease: time("INTERIM_LEASE_MS", 12_000),
         sweep_interval: time("INTERIM_SWEEP_MS", 1_000),
         reconcile_interval: Duration::from_secs(60),
+        doorbell: DoorbellSettings::default(),
         retention: Duration::from_secs(7 * 24 * 60 * 60),
         close_on_doubt: false,
         max_holds: 100,

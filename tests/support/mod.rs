@@ -5,6 +5,8 @@
 mod broker;
 mod frame;
 mod http;
+pub(crate) mod postgres;
+pub(crate) mod proxy;
 mod sign;
 mod ws;
 

@@ -1,5 +1,6 @@
 //! What every store must do, run over all of them: each case is a function that gets a fresh store.
 
+#[path = "../../../tests/support/postgres.rs"]
 pub(in crate::lifecycle) mod cluster;
 mod consumers;
 mod harness;
