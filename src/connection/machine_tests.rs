@@ -117,7 +117,7 @@ fn t10_a_member_is_who_the_application_signed() {
 #[test]
 fn a_signed_in_connection_may_leave_channel_data_out() {
     let mut rig = rig(|_| {});
-    rig.machine.signed_in(SignedUser { id: "42".into(), user_info: Some("{}".into()), watchlist: None });
+    rig.machine.signed_in(SignedUser { id: "42".into(), user_info: Some("{}".into()), watchlist: None, user_data: "{}".into() });
     let Action::Subscribe(subscribe) = rig.subscribe("presence-room", A4, None) else { panic!("a subscription") };
     let member = subscribe.member.unwrap();
     assert_eq!((&*member.user_id, member.user_info.as_deref()), ("42", Some("{}")));

@@ -3,7 +3,7 @@
 use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
 use super::{Both, Closing, Conflict, Conn, Only, Outcome, Reject};
-use crate::protocol::{ChannelName, ChannelPattern, Claims, CloseCode, Member, SignedUser};
+use crate::protocol::{ChannelName, ChannelPattern, Claims, CloseCode, Member, SignedUser, signed_field};
 
 /// The life of a connection, as an application sees it. Implement the hooks with plain `async fn`; only the first is required.
 ///
@@ -172,6 +172,11 @@ impl Subscribe {
     /// pattern has no such capture.
     pub fn capture(&self, pattern: &ChannelPattern, name: &str) -> Option<String> {
         pattern.captures(self.channel.as_str())?.remove(name)
+    }
+
+    /// A field of the signed `channel_data`, as text: of the data itself, else of its `user_info`.
+    pub fn channel_data_field(&self, name: &str) -> Option<String> {
+        signed_field(self.channel_data.as_deref()?, name)
     }
 }
 

@@ -111,7 +111,8 @@ mod tests {
     };
 
     fn user(id: &str, watchlist: Option<&[&str]>) -> SignedUser {
-        SignedUser { id: id.into(), user_info: None, watchlist: watchlist.map(|ids| ids.iter().map(|id| (*id).into()).collect()) }
+        let watchlist = watchlist.map(|ids| ids.iter().map(|id| (*id).into()).collect());
+        SignedUser { id: id.into(), user_info: None, watchlist, user_data: "{}".into() }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Both texts are signed by the application; they are read only after the signature was verified.
 
-use std::sync::Arc;
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -27,6 +27,8 @@ pub struct SignedUser {
     pub user_info: Option<Arc<str>>,
     /// The users whose comings and goings this connection wants to hear of; `None` without the key.
     pub watchlist: Option<Vec<Arc<str>>>,
+    /// All of what the application signed, untouched.
+    pub user_data: Arc<str>,
 }
 
 /// The limits a member or a user is checked against.
@@ -130,7 +132,27 @@ impl SignedUser {
         }
         limits.check_id(&data.id)?;
         let user_info = data.user_info.map(|info| Arc::from(info.get()));
-        Ok(Self { id: data.id.into(), user_info, watchlist: data.watchlist.map(|ids| ids.into_iter().map(Arc::from).collect()) })
+        let watchlist = data.watchlist.map(|ids| ids.into_iter().map(Arc::from).collect());
+        Ok(Self { id: data.id.into(), user_info, watchlist, user_data: user_data.into() })
+    }
+
+    /// A field of what the application signed, as text: of the data itself, else of its `user_info`.
+    pub fn field(&self, name: &str) -> Option<String> {
+        signed_field(&self.user_data, name)
+    }
+}
+
+/// A field of a signed JSON object, or else of the `user_info` in it: the characters of a string, the token of a number or a truth value.
+/// `None` for anything else.
+pub(crate) fn signed_field(signed: &str, name: &str) -> Option<String> {
+    type Fields<'a> = BTreeMap<String, &'a RawValue>;
+    let fields: Fields<'_> = serde_json::from_str(signed).ok()?;
+    let info = || serde_json::from_str::<Fields<'_>>(fields.get("user_info")?.get()).ok()?.get(name).copied();
+    let value = fields.get(name).copied().or_else(info)?;
+    match value.get().as_bytes().first() {
+        Some(b'"') => json::text(value).map(Cow::into_owned),
+        Some(b'-' | b'0'..=b'9' | b't' | b'f') => Some(value.get().to_owned()),
+        _ => None,
     }
 }
 
@@ -182,6 +204,27 @@ mod tests {
         let info = |n: usize| format!(r#"{{"user_id":"1","user_info":"{}"}}"#, "x".repeat(n - 2));
         assert!(member(&info(1024)).is_ok());
         assert_eq!(member(&info(1025)), Err(MemberError::TooLarge { max: 1024 }));
+    }
+
+    #[test]
+    fn a_signed_field_is_of_the_data_or_of_its_user_info() {
+        let signed = r#"{"id":"42","team":"Zo\u00eb","n":9007199254740993,"on":true,"none":null,"user_info":{"team":"other","role":"cook","list":[]}}"#;
+        let user = SignedUser::parse(signed, LIMITS).unwrap();
+        for (name, value) in [
+            ("id", Some("42")),
+            ("team", Some("Zoë")),
+            ("n", Some("9007199254740993")),
+            ("on", Some("true")),
+            ("role", Some("cook")),
+            ("none", None),
+            ("list", None),
+            ("user_info", None),
+            ("nowhere", None),
+        ] {
+            assert_eq!(user.field(name).as_deref(), value, "{name}");
+        }
+        assert_eq!(signed_field("[]", "0"), None);
+        assert_eq!(signed_field(r#"{"user_info":"text"}"#, "x"), None);
     }
 
     #[test]

@@ -229,7 +229,7 @@ async fn terminating_finds_the_user_by_either_path() {
         (3, "/ws/users/a%3Bb/terminate_connections"),
     ] {
         let conn = conn(&broker, n);
-        let user = SignedUser { id: "a;b".into(), user_info: None, watchlist: None };
+        let user = SignedUser { id: "a;b".into(), user_info: None, watchlist: None, user_data: "{}".into() };
         broker.app("app-id").unwrap().sign_in(&conn, &user, "{}", None);
         let path = path.trim_start_matches("/ws");
         for body in ["{}", ""] {
