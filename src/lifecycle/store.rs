@@ -127,7 +127,12 @@ pub trait LifecycleStore: Send + Sync + fmt::Debug {
     fn create_consumer<'a>(&'a self, name: &'a str, start: StartAt) -> StoreFuture<'a, ()>;
 
     /// Claims all shards of a consumer that nobody else has a lease on. A claim is newer than all former ones.
-    fn claim<'a>(&'a self, name: &'a str, owner: &'a str, lease: Duration) -> StoreFuture<'a, Vec<Claim>>;
+    fn claim<'a>(&'a self, name: &'a str, owner: &'a str, lease: Duration) -> StoreFuture<'a, Vec<Claim>> {
+        self.claim_beside(name, owner, lease, &[])
+    }
+
+    /// As [`Self::claim`], but leaves alone the shards that the caller is at work on: their claims stay the newest.
+    fn claim_beside<'a>(&'a self, name: &'a str, owner: &'a str, lease: Duration, at_work: &'a [Shard]) -> StoreFuture<'a, Vec<Claim>>;
 
     /// Renews all leases of an owner in one write. How many.
     fn renew_leases<'a>(&'a self, owner: &'a str, lease: Duration) -> StoreFuture<'a, u64>;
@@ -151,6 +156,16 @@ pub trait LifecycleStore: Send + Sync + fmt::Debug {
 
     /// Entries that are parked, by shard and position; those that must go first, first.
     fn parked<'a>(&'a self, name: &'a str, limit: u32) -> StoreFuture<'a, Vec<ParkedRow>>;
+
+    /// The first parked entry of each resource, if it is to be tried again: an `unlocked` always, others as long as they had less than
+    /// `max_attempts`.
+    fn parked_heads<'a>(&'a self, name: &'a str, max_attempts: u32, limit: u32) -> StoreFuture<'a, Vec<ParkedRow>>;
+
+    /// What is parked about the resource of `first` from there on, in order.
+    fn parked_behind<'a>(&'a self, name: &'a str, first: &'a EventRow, limit: u32) -> StoreFuture<'a, Vec<ParkedRow>>;
+
+    /// Notes a failed attempt at a parked entry. False if it is parked no more.
+    fn note_parked_failure<'a>(&'a self, name: &'a str, shard: Shard, position: i64, error: &'a str) -> StoreFuture<'a, bool>;
 
     /// Forgets a parked entry, because it was applied or is to be dropped. False unless it is the first of its resource.
     fn unpark<'a>(&'a self, name: &'a str, shard: Shard, position: i64) -> StoreFuture<'a, bool>;

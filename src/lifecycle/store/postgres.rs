@@ -7,6 +7,7 @@
 mod bell;
 mod consumers;
 mod nodes;
+mod parked;
 mod reads;
 mod rows;
 mod schema;
@@ -42,7 +43,12 @@ pub struct PostgresOptions {
     pub call_timeout: Duration,
     /// How many connections reads may take.
     pub readers: u32,
+    /// How many connections transactional listeners may take.
+    pub listeners: u32,
 }
+
+/// How long a listener's statement may take, and how long it may wait for a connection.
+const LISTENER_PATIENCE: Duration = Duration::from_secs(30);
 
 impl PostgresOptions {
     /// The defaults, for a url.
@@ -55,6 +61,7 @@ impl PostgresOptions {
             statement_timeout: Duration::from_secs(2),
             call_timeout: Duration::from_secs(3),
             readers: 4,
+            listeners: 4,
         }
     }
 }
@@ -71,6 +78,7 @@ pub struct PostgresStore {
     call_timeout: Duration,
     /// What this store's rings carry, so that it knows them.
     own_ring: String,
+    listeners: PgPool,
     limits: StoreLimits,
     shards: u16,
 }
@@ -91,6 +99,11 @@ impl PostgresStore {
             .acquire_timeout(options.statement_timeout)
             .after_connect(move |connection, _| Box::pin(session::set_up(connection, limits.call)))
             .connect_lazy_with(address.clone());
+        let listeners = PgPoolOptions::new()
+            .max_connections(options.listeners.max(1))
+            .acquire_timeout(LISTENER_PATIENCE)
+            .after_connect(|connection, _| Box::pin(session::set_up_listener(connection, LISTENER_PATIENCE)))
+            .connect_lazy_with(address.clone());
         Ok(Self {
             lanes: (0..Lane::COUNT).map(|_| slot()).collect(),
             heartbeat: slot(),
@@ -100,6 +113,7 @@ impl PostgresStore {
             direct,
             call_timeout: limits.call,
             own_ring: uuid::Uuid::new_v4().simple().to_string(),
+            listeners,
             limits: options.limits,
             shards,
         })
@@ -122,9 +136,18 @@ impl PostgresStore {
         consumers::acknowledge(transaction, ack).await.map_err(StoreError::from)
     }
 
-    /// A pool for listeners that keep their effects in this database.
+    /// Forgets a parked entry, in a transaction of the caller, with the effect that it had to wait for. Roll back on false.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] and its like.
+    pub async fn unpark_within(transaction: &mut sqlx::PgConnection, name: &str, shard: Shard, position: i64) -> Result<bool, StoreError> {
+        parked::unpark(transaction, name, shard, position).await.map_err(StoreError::from)
+    }
+
+    /// A pool for listeners that keep their effects in this database: the planner is as the server has it, and a statement may take
+    /// its time.
     pub fn pool(&self) -> &PgPool {
-        &self.reads
+        &self.listeners
     }
 
     fn lane(&self, lane: Lane) -> &Slot {
@@ -226,8 +249,8 @@ impl LifecycleStore for PostgresStore {
         Box::pin(consumers::create(&self.reads, name, start))
     }
 
-    fn claim<'a>(&'a self, name: &'a str, owner: &'a str, lease: Duration) -> StoreFuture<'a, Vec<Claim>> {
-        Box::pin(consumers::claim(&self.reads, name, owner, lease))
+    fn claim_beside<'a>(&'a self, name: &'a str, owner: &'a str, lease: Duration, at_work: &'a [Shard]) -> StoreFuture<'a, Vec<Claim>> {
+        Box::pin(consumers::claim(&self.reads, name, owner, lease, at_work))
     }
 
     fn renew_leases<'a>(&'a self, owner: &'a str, lease: Duration) -> StoreFuture<'a, u64> {
@@ -251,15 +274,27 @@ impl LifecycleStore for PostgresStore {
     }
 
     fn park<'a>(&'a self, claim: &'a Claim, reason: ParkReason, error: Option<&'a str>) -> StoreFuture<'a, Step> {
-        Box::pin(consumers::park(&self.reads, claim, reason, error))
+        Box::pin(parked::park(&self.reads, claim, reason, error))
     }
 
     fn parked<'a>(&'a self, name: &'a str, limit: u32) -> StoreFuture<'a, Vec<ParkedRow>> {
-        Box::pin(consumers::parked(&self.reads, name, limit))
+        Box::pin(parked::list(&self.reads, name, limit))
+    }
+
+    fn parked_heads<'a>(&'a self, name: &'a str, max_attempts: u32, limit: u32) -> StoreFuture<'a, Vec<ParkedRow>> {
+        Box::pin(parked::heads(&self.reads, name, max_attempts, limit))
+    }
+
+    fn parked_behind<'a>(&'a self, name: &'a str, first: &'a EventRow, limit: u32) -> StoreFuture<'a, Vec<ParkedRow>> {
+        Box::pin(parked::behind(&self.reads, name, first, limit))
+    }
+
+    fn note_parked_failure<'a>(&'a self, name: &'a str, shard: Shard, position: i64, error: &'a str) -> StoreFuture<'a, bool> {
+        Box::pin(parked::note_failure(&self.reads, name, shard, position, error))
     }
 
     fn unpark<'a>(&'a self, name: &'a str, shard: Shard, position: i64) -> StoreFuture<'a, bool> {
-        Box::pin(consumers::unpark(&self.reads, name, shard, position))
+        Box::pin(async move { Ok(parked::unpark(&mut *self.reads.acquire().await?, name, shard, position).await?) })
     }
 
     fn consumers(&self) -> StoreFuture<'_, Vec<ConsumerRow>> {

@@ -6,6 +6,7 @@
 
 mod consumers;
 mod nodes;
+mod parked;
 mod reads;
 mod rows;
 mod schema;
@@ -201,8 +202,8 @@ impl LifecycleStore for SqliteStore {
         Box::pin(async move { consumers::create(&mut *self.writer().await, name, start).await })
     }
 
-    fn claim<'a>(&'a self, name: &'a str, owner: &'a str, lease: Duration) -> StoreFuture<'a, Vec<Claim>> {
-        Box::pin(async move { consumers::claim(&mut *self.writer().await, name, owner, lease).await })
+    fn claim_beside<'a>(&'a self, name: &'a str, owner: &'a str, lease: Duration, at_work: &'a [Shard]) -> StoreFuture<'a, Vec<Claim>> {
+        Box::pin(async move { consumers::claim(&mut *self.writer().await, name, owner, lease, at_work).await })
     }
 
     fn renew_leases<'a>(&'a self, owner: &'a str, lease: Duration) -> StoreFuture<'a, u64> {
@@ -226,15 +227,27 @@ impl LifecycleStore for SqliteStore {
     }
 
     fn park<'a>(&'a self, claim: &'a Claim, reason: ParkReason, error: Option<&'a str>) -> StoreFuture<'a, Step> {
-        Box::pin(async move { consumers::park(&mut *self.writer().await, claim, reason, error).await })
+        Box::pin(async move { parked::park(&mut *self.writer().await, claim, reason, error).await })
     }
 
     fn parked<'a>(&'a self, name: &'a str, limit: u32) -> StoreFuture<'a, Vec<ParkedRow>> {
-        Box::pin(async move { consumers::parked(&mut *self.reader().await, name, limit).await })
+        Box::pin(async move { parked::list(&mut *self.reader().await, name, limit).await })
+    }
+
+    fn parked_heads<'a>(&'a self, name: &'a str, max_attempts: u32, limit: u32) -> StoreFuture<'a, Vec<ParkedRow>> {
+        Box::pin(async move { parked::heads(&mut *self.reader().await, name, max_attempts, limit).await })
+    }
+
+    fn parked_behind<'a>(&'a self, name: &'a str, first: &'a EventRow, limit: u32) -> StoreFuture<'a, Vec<ParkedRow>> {
+        Box::pin(async move { parked::behind(&mut *self.reader().await, name, first, limit).await })
+    }
+
+    fn note_parked_failure<'a>(&'a self, name: &'a str, shard: Shard, position: i64, error: &'a str) -> StoreFuture<'a, bool> {
+        Box::pin(async move { parked::note_failure(&mut *self.writer().await, name, shard, position, error).await })
     }
 
     fn unpark<'a>(&'a self, name: &'a str, shard: Shard, position: i64) -> StoreFuture<'a, bool> {
-        Box::pin(async move { consumers::unpark(&mut *self.writer().await, name, shard, position).await })
+        Box::pin(async move { parked::unpark(&mut *self.writer().await, name, shard, position).await })
     }
 
     fn consumers(&self) -> StoreFuture<'_, Vec<ConsumerRow>> {

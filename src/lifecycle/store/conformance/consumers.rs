@@ -92,6 +92,57 @@ pub(super) async fn poison_is_parked_with_what_follows_it(case: Case) {
     assert!(case.store.parked("orders", 10).await.unwrap().is_empty());
 }
 
+pub(super) async fn who_is_at_work_keeps_its_claims_when_it_looks_for_more(case: Case) {
+    let (first, _) = five_events(&case).await;
+    let all: Vec<_> = (0..case.shards()).map(|shard| Shard(shard as i16)).collect();
+    assert!(case.store.claim_beside("orders", "worker-1", LEASE, &all).await.unwrap().is_empty());
+    assert_eq!(case.store.acknowledge(Ack { claim: &first, upto: 1 }).await.unwrap(), Step::Done, "its claim is still the newest");
+    let others: Vec<_> = all.into_iter().filter(|shard| *shard != first.shard).collect();
+    let lost = case.store.claim_beside("orders", "worker-1", LEASE, &others).await.unwrap();
+    assert_eq!(lost.iter().map(|claim| claim.shard).collect::<Vec<_>>(), [first.shard], "an answer that was lost is claimed again");
+    assert!(lost[0].epoch > first.epoch);
+}
+
+pub(super) async fn what_is_parked_is_tried_again_key_by_key_in_order(case: Case) {
+    let (mut claim, keys) = five_events(&case).await;
+    for reason in [ParkReason::Poison, ParkReason::Poison, ParkReason::BehindPoison, ParkReason::BehindPoison] {
+        assert_eq!(case.store.park(&claim, reason, None).await.unwrap(), Step::Done);
+        claim.position += 1;
+    }
+    let heads = async |max_attempts| {
+        let heads = case.store.parked_heads("orders", max_attempts, 10).await.unwrap();
+        heads.into_iter().map(|row| row.event.event_type).collect::<Vec<_>>()
+    };
+    assert_eq!(heads(2).await, ["E0", "E1"], "the first of each key");
+    let first = case.store.parked_heads("orders", 2, 1).await.unwrap().remove(0);
+    assert_eq!(first.event.resource, keys[0]);
+    let behind = case.store.parked_behind("orders", &first.event, 10).await.unwrap();
+    assert_eq!(behind.iter().map(|row| row.event.event_type.as_str()).collect::<Vec<_>>(), ["E0", "E2"]);
+    for attempts in 1..=2 {
+        assert!(case.store.note_parked_failure("orders", claim.shard, 1, "still no").await.unwrap());
+        let row = case.store.parked("orders", 1).await.unwrap().remove(0);
+        assert_eq!((row.attempts, row.last_error.as_deref(), row.reason), (attempts, Some("still no"), ParkReason::Poison));
+    }
+    assert_eq!(heads(2).await, ["E1"], "the other has been given up");
+    assert_eq!(heads(3).await, ["E0", "E1"]);
+    assert!(case.store.unpark("orders", claim.shard, 1).await.unwrap());
+    assert_eq!(heads(2).await, ["E1", "E2"], "what was behind it is next");
+    assert!(!case.store.note_parked_failure("orders", claim.shard, 1, "late").await.unwrap());
+
+    // An end of a lock is never given up.
+    let held = one(&keys[0], "user:1", |_| ());
+    case.take(&held).await;
+    case.release(&gone(&held)).await;
+    let claim = self::claim(&case, "worker-1", claim.shard).await.unwrap();
+    assert_eq!(case.store.acknowledge(Ack { claim: &claim, upto: 6 }).await.unwrap(), Step::Done);
+    for position in [2, 3, 4] {
+        assert!(case.store.unpark("orders", claim.shard, position).await.unwrap());
+    }
+    assert_eq!(case.store.park(&Claim { position: 6, ..claim.clone() }, ParkReason::Poison, None).await.unwrap(), Step::Done);
+    assert!(case.store.note_parked_failure("orders", claim.shard, 7, "no").await.unwrap());
+    assert_eq!(heads(0).await, ["OrderUnlocked"]);
+}
+
 pub(super) async fn an_operator_can_skip_rewind_and_drop(case: Case) {
     let (claim, _) = five_events(&case).await;
     assert!(!case.store.skip("orders", claim.shard, 2).await.unwrap(), "only the next");

@@ -9,13 +9,13 @@ use super::{
     reads,
     rows::{self, event_columns},
 };
-use crate::lifecycle::store::{Ack, Claim, ConsumerRow, Cursor, Delivery, ParkReason, ParkedRow, Shard, StartAt, Step, StoreError};
+use crate::lifecycle::store::{Ack, Claim, ConsumerRow, Cursor, Delivery, Shard, StartAt, Step, StoreError};
 
 fn interval(duration: Duration) -> PgInterval {
     PgInterval { months: 0, days: 0, microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX) }
 }
 
-fn step(rows: u64) -> Step {
+pub(super) fn step(rows: u64) -> Step {
     if rows == 1 { Step::Done } else { Step::Lost }
 }
 
@@ -32,11 +32,12 @@ pub(super) async fn create(pool: &PgPool, name: &str, start: StartAt) -> Result<
     Ok(())
 }
 
-pub(super) async fn claim(pool: &PgPool, name: &str, owner: &str, lease: Duration) -> Result<Vec<Claim>, StoreError> {
+pub(super) async fn claim(pool: &PgPool, name: &str, owner: &str, lease: Duration, at_work: &[Shard]) -> Result<Vec<Claim>, StoreError> {
     let rows = sqlx::query(
         "UPDATE holdline.consumer c SET owner = $2, epoch = c.epoch + 1, lease_until = clock_timestamp() + $3
            FROM (SELECT shard FROM holdline.consumer
-                  WHERE name = $1 AND (owner IS NULL OR owner = $2 OR lease_until < clock_timestamp() OR lease_until > clock_timestamp() + $3)
+                  WHERE name = $1 AND shard <> ALL ($4)
+                    AND (owner IS NULL OR owner = $2 OR lease_until < clock_timestamp() OR lease_until > clock_timestamp() + $3)
                   ORDER BY shard FOR UPDATE SKIP LOCKED) free
           WHERE c.name = $1 AND c.shard = free.shard
          RETURNING c.shard, c.position, c.epoch, c.attempts,
@@ -45,6 +46,7 @@ pub(super) async fn claim(pool: &PgPool, name: &str, owner: &str, lease: Duratio
     .bind(name)
     .bind(owner)
     .bind(interval(lease))
+    .bind(at_work.iter().map(|shard| shard.0).collect::<Vec<_>>())
     .fetch_all(pool)
     .await?;
     let mut claims = rows.iter().map(|row| rows::claim(name, row)).collect::<Result<Vec<_>, _>>()?;
@@ -119,53 +121,6 @@ pub(super) async fn note_failure(pool: &PgPool, claim: &Claim, error: &str, retr
     .execute(pool)
     .await?;
     Ok(step(noted.rows_affected()))
-}
-
-pub(super) async fn park(pool: &PgPool, claim: &Claim, reason: ParkReason, error: Option<&str>) -> Result<Step, StoreError> {
-    let parked = sqlx::query(
-        "WITH moved AS (
-           UPDATE holdline.consumer c SET position = c.position + 1, attempts = 0, next_try = NULL, last_error = NULL
-             FROM holdline.consumer former
-            WHERE c.name = $1 AND c.shard = $2 AND c.epoch = $3 AND c.position = $4 AND former.name = c.name AND former.shard = c.shard
-           RETURNING c.position, former.attempts)
-         INSERT INTO holdline.parked (name, shard, position, app, resource, reason, attempts, last_error)
-         SELECT $1, e.shard, e.position, e.app, e.resource, $5, moved.attempts, $6
-           FROM moved JOIN holdline.event e ON e.shard = $2 AND e.position = moved.position
-         ON CONFLICT (name, shard, position) DO UPDATE SET reason = excluded.reason, last_error = excluded.last_error",
-    )
-    .bind(&claim.name)
-    .bind(claim.shard.0)
-    .bind(claim.epoch)
-    .bind(claim.position)
-    .bind(reason.as_str())
-    .bind(error.map(|error| error.replace('\0', " ")))
-    .execute(pool)
-    .await?;
-    Ok(step(parked.rows_affected()))
-}
-
-pub(super) async fn parked(pool: &PgPool, name: &str, limit: u32) -> Result<Vec<ParkedRow>, StoreError> {
-    let rows = sqlx::query(concat!(
-        "SELECT ",
-        event_columns!(),
-        ", p.name, p.reason, p.attempts, p.last_error, (extract(epoch FROM p.parked_at) * 1000)::bigint AS parked_at_ms
-           FROM holdline.parked p JOIN holdline.event e ON e.shard = p.shard AND e.position = p.position
-          WHERE p.name = $1 ORDER BY p.shard, p.position LIMIT $2"
-    ))
-    .bind(name)
-    .bind(i64::from(limit))
-    .fetch_all(pool)
-    .await?;
-    rows.iter().map(rows::parked).collect()
-}
-
-pub(super) async fn unpark(pool: &PgPool, name: &str, shard: Shard, position: i64) -> Result<bool, StoreError> {
-    let forgotten = sqlx::query(
-        "DELETE FROM holdline.parked p WHERE p.name = $1 AND p.shard = $2 AND p.position = $3
-            AND NOT EXISTS (SELECT 1 FROM holdline.parked b WHERE b.name = p.name AND b.app = p.app AND b.resource = p.resource
-                             AND b.shard = p.shard AND b.position < p.position)",
-    );
-    Ok(forgotten.bind(name).bind(shard.0).bind(position).execute(pool).await?.rows_affected() == 1)
 }
 
 pub(super) async fn list(pool: &PgPool) -> Result<Vec<ConsumerRow>, StoreError> {

@@ -92,3 +92,15 @@ pub(super) async fn set_up(connection: &mut PgConnection, statement_timeout: Dur
     .await
     .map(drop)
 }
+
+/// Settings of a session whose statements are a listener's own: only what keeps one that hangs from keeping others.
+pub(super) async fn set_up_listener(connection: &mut PgConnection, patience: Duration) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', '10s', false),
+                set_config('idle_in_transaction_session_timeout', $1, false)",
+    )
+    .bind(format!("{}ms", patience.as_millis()))
+    .execute(connection)
+    .await
+    .map(drop)
+}

@@ -8,9 +8,7 @@ use super::{
     rows::{self, event_columns},
     write::SHARD,
 };
-use crate::lifecycle::store::{
-    Ack, Claim, ConsumerRow, Cursor, Delivery, ParkReason, ParkedRow, Shard, StartAt, Step, StoreError, Timestamp,
-};
+use crate::lifecycle::store::{Ack, Claim, ConsumerRow, Cursor, Delivery, Shard, StartAt, Step, StoreError, Timestamp};
 
 fn step(rows: u64) -> Step {
     if rows == 1 { Step::Done } else { Step::Lost }
@@ -33,7 +31,16 @@ pub(super) async fn create(connection: &mut SqliteConnection, name: &str, start:
     Ok(())
 }
 
-pub(super) async fn claim(connection: &mut SqliteConnection, name: &str, owner: &str, lease: Duration) -> Result<Vec<Claim>, StoreError> {
+pub(super) async fn claim(
+    connection: &mut SqliteConnection,
+    name: &str,
+    owner: &str,
+    lease: Duration,
+    at_work: &[Shard],
+) -> Result<Vec<Claim>, StoreError> {
+    if at_work.contains(&Shard(SHARD)) {
+        return Ok(Vec::new());
+    }
     let rows = sqlx::query(
         "UPDATE consumer SET owner = ?2, epoch = epoch + 1, lease_until = ?4 + ?3
           WHERE name = ?1 AND (owner IS NULL OR owner = ?2 OR lease_until < ?4 OR lease_until > ?4 + ?3)
@@ -121,61 +128,6 @@ pub(super) async fn note_failure(
     .execute(connection)
     .await?;
     Ok(step(noted.rows_affected()))
-}
-
-pub(super) async fn park(
-    connection: &mut SqliteConnection,
-    claim: &Claim,
-    reason: ParkReason,
-    error: Option<&str>,
-) -> Result<Step, StoreError> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let parked = sqlx::query(
-        "INSERT INTO parked (name, shard, position, app, resource, reason, attempts, last_error, parked_at)
-         SELECT c.name, e.shard, e.position, e.app, e.resource, ?5, c.attempts, ?6, ?7
-           FROM consumer c JOIN event e ON e.shard = c.shard AND e.position = c.position + 1
-          WHERE c.name = ?1 AND c.shard = ?2 AND c.epoch = ?3 AND c.position = ?4
-         ON CONFLICT (name, shard, position) DO UPDATE SET reason = excluded.reason, last_error = excluded.last_error",
-    )
-    .bind(&claim.name)
-    .bind(claim.shard.0)
-    .bind(claim.epoch)
-    .bind(claim.position)
-    .bind(reason.as_str())
-    .bind(error)
-    .bind(Timestamp::now().0)
-    .execute(&mut *transaction)
-    .await?;
-    if parked.rows_affected() != 1 {
-        return Ok(Step::Lost);
-    }
-    let moved = acknowledge(&mut transaction, Ack { claim, upto: claim.position + 1 }).await?;
-    transaction.commit().await?;
-    Ok(moved)
-}
-
-pub(super) async fn parked(connection: &mut SqliteConnection, name: &str, limit: u32) -> Result<Vec<ParkedRow>, StoreError> {
-    let rows = sqlx::query(concat!(
-        "SELECT ",
-        event_columns!(),
-        ", p.name, p.reason, p.attempts, p.last_error, p.parked_at AS parked_at_ms
-           FROM parked p JOIN event e ON e.shard = p.shard AND e.position = p.position
-          WHERE p.name = ?1 ORDER BY p.shard, p.position LIMIT ?2"
-    ))
-    .bind(name)
-    .bind(limit)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(rows::parked).collect()
-}
-
-pub(super) async fn unpark(connection: &mut SqliteConnection, name: &str, shard: Shard, position: i64) -> Result<bool, StoreError> {
-    let forgotten = sqlx::query(
-        "DELETE FROM parked AS p WHERE p.name = ?1 AND p.shard = ?2 AND p.position = ?3
-            AND NOT EXISTS (SELECT 1 FROM parked b WHERE b.name = p.name AND b.app = p.app AND b.resource = p.resource
-                             AND b.shard = p.shard AND b.position < p.position)",
-    );
-    Ok(forgotten.bind(name).bind(shard.0).bind(position).execute(connection).await?.rows_affected() == 1)
 }
 
 pub(super) async fn list(connection: &mut SqliteConnection) -> Result<Vec<ConsumerRow>, StoreError> {

@@ -1,0 +1,111 @@
+//! Entries a consumer has put aside, each resource's in order.
+
+use sqlx::{PgConnection, PgPool};
+
+use super::{
+    consumers::step,
+    rows::{self, event_columns},
+};
+use crate::lifecycle::store::{Claim, EventKind, EventRow, ParkReason, ParkedRow, Shard, Step, StoreError};
+
+/// Columns of a parked entry `p` and its entry `e`.
+macro_rules! parked_columns {
+    () => {
+        concat!(
+            event_columns!(),
+            ", p.name, p.reason, p.attempts, p.last_error, (extract(epoch FROM p.parked_at) * 1000)::bigint AS parked_at_ms"
+        )
+    };
+}
+
+pub(super) async fn park(pool: &PgPool, claim: &Claim, reason: ParkReason, error: Option<&str>) -> Result<Step, StoreError> {
+    let parked = sqlx::query(
+        "WITH moved AS (
+           UPDATE holdline.consumer c SET position = c.position + 1, attempts = 0, next_try = NULL, last_error = NULL
+             FROM holdline.consumer former
+            WHERE c.name = $1 AND c.shard = $2 AND c.epoch = $3 AND c.position = $4 AND former.name = c.name AND former.shard = c.shard
+           RETURNING c.position, former.attempts)
+         INSERT INTO holdline.parked (name, shard, position, app, resource, reason, attempts, last_error)
+         SELECT $1, e.shard, e.position, e.app, e.resource, $5, moved.attempts, $6
+           FROM moved JOIN holdline.event e ON e.shard = $2 AND e.position = moved.position
+         ON CONFLICT (name, shard, position) DO UPDATE SET reason = excluded.reason, last_error = excluded.last_error",
+    )
+    .bind(&claim.name)
+    .bind(claim.shard.0)
+    .bind(claim.epoch)
+    .bind(claim.position)
+    .bind(reason.as_str())
+    .bind(error.map(|error| error.replace('\0', " ")))
+    .execute(pool)
+    .await?;
+    Ok(step(parked.rows_affected()))
+}
+
+pub(super) async fn list(pool: &PgPool, name: &str, limit: u32) -> Result<Vec<ParkedRow>, StoreError> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        parked_columns!(),
+        " FROM holdline.parked p JOIN holdline.event e ON e.shard = p.shard AND e.position = p.position
+          WHERE p.name = $1 ORDER BY p.shard, p.position LIMIT $2"
+    ))
+    .bind(name)
+    .bind(i64::from(limit))
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(rows::parked).collect()
+}
+
+pub(super) async fn heads(pool: &PgPool, name: &str, max_attempts: u32, limit: u32) -> Result<Vec<ParkedRow>, StoreError> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        parked_columns!(),
+        " FROM holdline.parked p JOIN holdline.event e ON e.shard = p.shard AND e.position = p.position
+          WHERE p.name = $1 AND (e.kind = $2 OR p.attempts < $3)
+            AND NOT EXISTS (SELECT 1 FROM holdline.parked b WHERE b.name = p.name AND b.app = p.app AND b.resource = p.resource
+                             AND b.shard = p.shard AND b.position < p.position)
+          ORDER BY p.shard, p.position LIMIT $4"
+    ))
+    .bind(name)
+    .bind(EventKind::Unlocked.as_str())
+    .bind(i32::try_from(max_attempts).unwrap_or(i32::MAX))
+    .bind(i64::from(limit))
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(rows::parked).collect()
+}
+
+pub(super) async fn behind(pool: &PgPool, name: &str, first: &EventRow, limit: u32) -> Result<Vec<ParkedRow>, StoreError> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        parked_columns!(),
+        " FROM holdline.parked p JOIN holdline.event e ON e.shard = p.shard AND e.position = p.position
+          WHERE p.name = $1 AND p.app = $2 AND p.resource = $3 AND p.shard = $4 AND p.position >= $5 ORDER BY p.position LIMIT $6"
+    ))
+    .bind(name)
+    .bind(&first.app)
+    .bind(&first.resource)
+    .bind(first.shard.0)
+    .bind(first.position)
+    .bind(i64::from(limit))
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(rows::parked).collect()
+}
+
+pub(super) async fn note_failure(pool: &PgPool, name: &str, shard: Shard, position: i64, error: &str) -> Result<bool, StoreError> {
+    let noted = sqlx::query(
+        "UPDATE holdline.parked SET attempts = attempts + 1, last_error = $4, reason = $5
+          WHERE name = $1 AND shard = $2 AND position = $3",
+    );
+    let noted = noted.bind(name).bind(shard.0).bind(position).bind(error.replace('\0', " ")).bind(ParkReason::Poison.as_str());
+    Ok(noted.execute(pool).await?.rows_affected() == 1)
+}
+
+pub(super) async fn unpark(connection: &mut PgConnection, name: &str, shard: Shard, position: i64) -> Result<bool, sqlx::Error> {
+    let forgotten = sqlx::query(
+        "DELETE FROM holdline.parked p WHERE p.name = $1 AND p.shard = $2 AND p.position = $3
+            AND NOT EXISTS (SELECT 1 FROM holdline.parked b WHERE b.name = p.name AND b.app = p.app AND b.resource = p.resource
+                             AND b.shard = p.shard AND b.position < p.position)",
+    );
+    Ok(forgotten.bind(name).bind(shard.0).bind(position).execute(connection).await?.rows_affected() == 1)
+}

@@ -1,0 +1,131 @@
+//! Entries a consumer has put aside, each resource's in order.
+
+use sqlx::{Connection, SqliteConnection};
+
+use super::{
+    consumers::acknowledge,
+    rows::{self, event_columns},
+};
+use crate::lifecycle::store::{Ack, Claim, EventKind, EventRow, ParkReason, ParkedRow, Shard, Step, StoreError, Timestamp};
+
+/// Columns of a parked entry `p` and its entry `e`.
+macro_rules! parked_columns {
+    () => {
+        concat!(event_columns!(), ", p.name, p.reason, p.attempts, p.last_error, p.parked_at AS parked_at_ms")
+    };
+}
+
+pub(super) async fn park(
+    connection: &mut SqliteConnection,
+    claim: &Claim,
+    reason: ParkReason,
+    error: Option<&str>,
+) -> Result<Step, StoreError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let parked = sqlx::query(
+        "INSERT INTO parked (name, shard, position, app, resource, reason, attempts, last_error, parked_at)
+         SELECT c.name, e.shard, e.position, e.app, e.resource, ?5, c.attempts, ?6, ?7
+           FROM consumer c JOIN event e ON e.shard = c.shard AND e.position = c.position + 1
+          WHERE c.name = ?1 AND c.shard = ?2 AND c.epoch = ?3 AND c.position = ?4
+         ON CONFLICT (name, shard, position) DO UPDATE SET reason = excluded.reason, last_error = excluded.last_error",
+    )
+    .bind(&claim.name)
+    .bind(claim.shard.0)
+    .bind(claim.epoch)
+    .bind(claim.position)
+    .bind(reason.as_str())
+    .bind(error)
+    .bind(Timestamp::now().0)
+    .execute(&mut *transaction)
+    .await?;
+    if parked.rows_affected() != 1 {
+        return Ok(Step::Lost);
+    }
+    let moved = acknowledge(&mut transaction, Ack { claim, upto: claim.position + 1 }).await?;
+    transaction.commit().await?;
+    Ok(moved)
+}
+
+pub(super) async fn list(connection: &mut SqliteConnection, name: &str, limit: u32) -> Result<Vec<ParkedRow>, StoreError> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        parked_columns!(),
+        " FROM parked p JOIN event e ON e.shard = p.shard AND e.position = p.position
+          WHERE p.name = ?1 ORDER BY p.shard, p.position LIMIT ?2"
+    ))
+    .bind(name)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(rows::parked).collect()
+}
+
+pub(super) async fn unpark(connection: &mut SqliteConnection, name: &str, shard: Shard, position: i64) -> Result<bool, StoreError> {
+    let forgotten = sqlx::query(
+        "DELETE FROM parked AS p WHERE p.name = ?1 AND p.shard = ?2 AND p.position = ?3
+            AND NOT EXISTS (SELECT 1 FROM parked b WHERE b.name = p.name AND b.app = p.app AND b.resource = p.resource
+                             AND b.shard = p.shard AND b.position < p.position)",
+    );
+    Ok(forgotten.bind(name).bind(shard.0).bind(position).execute(connection).await?.rows_affected() == 1)
+}
+
+pub(super) async fn heads(
+    connection: &mut SqliteConnection,
+    name: &str,
+    max_attempts: u32,
+    limit: u32,
+) -> Result<Vec<ParkedRow>, StoreError> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        parked_columns!(),
+        " FROM parked p JOIN event e ON e.shard = p.shard AND e.position = p.position
+          WHERE p.name = ?1 AND (e.kind = ?2 OR p.attempts < ?3)
+            AND NOT EXISTS (SELECT 1 FROM parked b WHERE b.name = p.name AND b.app = p.app AND b.resource = p.resource
+                             AND b.shard = p.shard AND b.position < p.position)
+          ORDER BY p.shard, p.position LIMIT ?4"
+    ))
+    .bind(name)
+    .bind(EventKind::Unlocked.as_str())
+    .bind(max_attempts)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(rows::parked).collect()
+}
+
+pub(super) async fn behind(
+    connection: &mut SqliteConnection,
+    name: &str,
+    first: &EventRow,
+    limit: u32,
+) -> Result<Vec<ParkedRow>, StoreError> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        parked_columns!(),
+        " FROM parked p JOIN event e ON e.shard = p.shard AND e.position = p.position
+          WHERE p.name = ?1 AND p.app = ?2 AND p.resource = ?3 AND p.shard = ?4 AND p.position >= ?5 ORDER BY p.position LIMIT ?6"
+    ))
+    .bind(name)
+    .bind(&first.app)
+    .bind(&first.resource)
+    .bind(first.shard.0)
+    .bind(first.position)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(rows::parked).collect()
+}
+
+pub(super) async fn note_failure(
+    connection: &mut SqliteConnection,
+    name: &str,
+    shard: Shard,
+    position: i64,
+    error: &str,
+) -> Result<bool, StoreError> {
+    let noted = sqlx::query(
+        "UPDATE parked SET attempts = attempts + 1, last_error = ?4, reason = ?5 WHERE name = ?1 AND shard = ?2 AND position = ?3",
+    );
+    let noted = noted.bind(name).bind(shard.0).bind(position).bind(error).bind(ParkReason::Poison.as_str());
+    Ok(noted.execute(connection).await?.rows_affected() == 1)
+}
