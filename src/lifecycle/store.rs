@@ -40,7 +40,7 @@ pub use consumer::{Ack, Claim, ConsumerRow, Delivery, ParkedRow, StartAt, Step};
 pub use directory::DataDirectory;
 pub use error::{Source, StoreError};
 pub use ids::{BootId, HoldId, Incarnation, Lane, OpId, Shard, Timestamp};
-pub use migrate::Migrations;
+pub use migrate::{Migrated, Migrations};
 pub use ops::{Answer, Certainty, CommitOp, Denied, Ending, Granted, Holder, InvalidOp, NewEvent, NewHold, ReleaseOp, StoreLimits};
 pub use postgres::{PostgresOptions, PostgresStore};
 pub use rows::{Cursor, EventRow, HoldDigest, HolderRow, LockQuery, LockRow, Naming, NewNode, NodeRow, NodeView, Swept};

@@ -21,8 +21,8 @@ pub use channel_name::{Access, ChannelKind, ChannelName, ChannelNameError, USER_
 pub use channel_pattern::{ChannelPattern, PatternError};
 pub use client_frame::{ChannelData, ClientFrame, FrameError, SubscribeRequest};
 pub use close::{CloseCode, Reconnect, is_sendable};
-pub use member::{Member, MemberError, MemberLimits, SignedUser};
 pub(crate) use member::signed_field;
+pub use member::{Member, MemberError, MemberLimits, SignedUser};
 pub use server_frame::{ServerFrame, SubscriptionError, presence_succeeded};
 pub use signature::{Signed, SigningKey, body_md5, canonical_request, constant_time_eq};
 pub use socket_id::{InvalidSocketId, SocketId};

@@ -55,7 +55,12 @@ impl DataDirectory {
 
     /// The embedded database's file.
     pub fn database(&self) -> PathBuf {
-        self.path.join("holdline.sqlite")
+        Self::database_in(&self.path)
+    }
+
+    /// The same of a directory that another process may have.
+    pub fn database_in(path: &Path) -> PathBuf {
+        path.join("holdline.sqlite")
     }
 }
 

@@ -16,6 +16,26 @@ pub enum Migrations {
     Forbid,
 }
 
+/// What [`Migrations::Apply`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// The version that was found; 0 if there was no schema.
+    pub from: i64,
+    /// The version that is there now.
+    pub to: i64,
+}
+
+impl Migrated {
+    /// From what was found by the steps that were missing.
+    pub(super) fn by(found: Found<'_>, missing: &[Migration]) -> Self {
+        let from = match found {
+            Found::Applied(applied) => applied.last().map_or(0, |(version, _)| *version),
+            Found::Nothing | Found::NoRecord => 0,
+        };
+        Self { from, to: missing.last().map_or(from, |migration| migration.version) }
+    }
+}
+
 /// One file in `migrations/`.
 #[derive(Debug)]
 pub(super) struct Migration {

@@ -22,8 +22,8 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use self::session::{Limits, Slot};
 use super::{
     Ack, Answer, Bell, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, Delivery, EventRow, Fence, HeldHold, HoldDigest, Incarnation,
-    Lane, LifecycleStore, LockQuery, LockRow, Migrations, NewNode, NodeRow, NodeView, ParkReason, ParkedRow, ReleaseOp, Shard, StartAt,
-    Step, StoreError, StoreFuture, StoreLimits, Swept,
+    Lane, LifecycleStore, LockQuery, LockRow, Migrated, Migrations, NewNode, NodeRow, NodeView, ParkReason, ParkedRow, ReleaseOp, Shard,
+    StartAt, Step, StoreError, StoreFuture, StoreLimits, Swept,
 };
 
 /// How to reach the database.
@@ -92,7 +92,7 @@ impl PostgresStore {
         let address = address(&options.url)?;
         let direct = options.direct_url.as_deref().map_or_else(|| Ok(address.clone()), self::address)?;
         let limits = Limits { statement: options.statement_timeout, call: options.call_timeout };
-        let shards = schema::prepare(&address, options.migrations).await?;
+        let (_, shards) = schema::prepare(&address, options.migrations).await?;
         let slot = || Slot::new(address.clone(), limits);
         let reads = PgPoolOptions::new()
             .max_connections(options.readers.max(1))
@@ -123,8 +123,8 @@ impl PostgresStore {
     ///
     /// # Errors
     /// As [`Self::connect`].
-    pub async fn migrate(url: &str) -> Result<(), StoreError> {
-        schema::prepare(&address(url)?, Migrations::Apply).await.map(drop)
+    pub async fn migrate(url: &str) -> Result<Migrated, StoreError> {
+        schema::prepare(&address(url)?, Migrations::Apply).await.map(|(migrated, _)| migrated)
     }
 
     /// Moves a consumer on, in a transaction of the caller: a listener's effect and its offset are committed together. Roll back on

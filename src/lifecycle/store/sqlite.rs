@@ -24,8 +24,8 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
     Ack, Answer, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, DataDirectory, Delivery, EventRow, Fence, HeldHold, HoldDigest,
-    Incarnation, Lane, LifecycleStore, LockQuery, LockRow, Migrations, NewNode, NodeRow, NodeView, ParkReason, ParkedRow, ReleaseOp, Shard,
-    StartAt, Step, StoreError, StoreFuture, StoreLimits, Swept,
+    Incarnation, Lane, LifecycleStore, LockQuery, LockRow, Migrated, Migrations, NewNode, NodeRow, NodeView, ParkReason, ParkedRow,
+    ReleaseOp, Shard, StartAt, Step, StoreError, StoreFuture, StoreLimits, Swept,
 };
 
 /// How long to wait for another process's lock on the file: a backup, a shell.
@@ -49,10 +49,7 @@ impl SqliteStore {
     /// # Errors
     /// Everything [`StoreError`] says about schemas; [`StoreError::Unavailable`] if the file cannot be opened.
     pub async fn open(directory: DataDirectory, migrations: Migrations, limits: StoreLimits) -> Result<Self, StoreError> {
-        let file = file(&directory.database())
-            .create_if_missing(migrations == Migrations::Apply)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full);
+        let file = to_write(&directory.database()).create_if_missing(migrations == Migrations::Apply);
         let mut writer = SqliteConnection::connect_with(&file).await?;
         schema::prepare(&mut writer, migrations).await?;
         let reader = SqliteConnection::connect_with(&file.read_only(true)).await?;
@@ -64,8 +61,32 @@ impl SqliteStore {
     /// # Errors
     /// As [`Self::open`].
     pub async fn open_to_read(database: &Path) -> Result<Self, StoreError> {
-        let reader = SqliteConnection::connect_with(&file(database).read_only(true)).await?;
-        Ok(Self { writer: Mutex::new(reader), reader: None, limits: StoreLimits::default(), directory: None })
+        Self::open_beside(file(database).read_only(true)).await
+    }
+
+    /// Opens a database for an operator's writes to consumers, beside the process that has it. Each is one transaction that waits for
+    /// the other process's, and nothing of a consumer is kept in memory between two of its calls. Do not register a node: that would
+    /// fence the process's own.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_to_operate(database: &Path) -> Result<Self, StoreError> {
+        Self::open_beside(to_write(database)).await
+    }
+
+    async fn open_beside(file: SqliteConnectOptions) -> Result<Self, StoreError> {
+        let mut connection = SqliteConnection::connect_with(&file).await?;
+        schema::check(&mut connection).await?;
+        Ok(Self { writer: Mutex::new(connection), reader: None, limits: StoreLimits::default(), directory: None })
+    }
+
+    /// Brings the schema up to date, and nothing else.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn migrate(directory: &DataDirectory) -> Result<Migrated, StoreError> {
+        let mut writer = SqliteConnection::connect_with(&to_write(&directory.database()).create_if_missing(true)).await?;
+        schema::prepare(&mut writer, Migrations::Apply).await
     }
 
     /// A database that lives as long as this value.
@@ -111,6 +132,10 @@ impl SqliteStore {
 
 fn file(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT).foreign_keys(true)
+}
+
+fn to_write(path: &Path) -> SqliteConnectOptions {
+    file(path).journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full)
 }
 
 impl LifecycleStore for SqliteStore {

@@ -56,6 +56,51 @@ async fn a_file_of_another_program_or_a_newer_one_is_refused() {
 }
 
 #[tokio::test]
+async fn an_operator_moves_a_consumer_beside_the_process_that_has_the_database() {
+    let place = tempfile::tempdir().unwrap();
+    let store = open(place.path()).await.unwrap();
+    let node = store.register(&new_node("node-1")).await.unwrap();
+    store.create_consumer("orders", StartAt::Beginning).await.unwrap();
+    let ops: Vec<_> = (0..50).map(|n| one(&format!("order:{n}"), "user:1", |_| ())).collect();
+    store.commit(LANE, node, &ops).await.unwrap();
+    let claim = store.claim("orders", "worker", Duration::from_secs(60)).await.unwrap().remove(0);
+    let operator = SqliteStore::open_to_operate(&DataDirectory::database_in(place.path())).await.unwrap();
+    // The broker goes on writing meanwhile, and neither fails.
+    let writes = async {
+        for op in &ops {
+            assert_eq!(store.release(LANE, node, &[gone(op)]).await.unwrap(), 1);
+        }
+    };
+    let skips = async {
+        for position in 1..=20 {
+            assert!(operator.skip("orders", Shard(0), position).await.unwrap());
+        }
+    };
+    tokio::join!(writes, skips);
+    let ack = Ack { claim: &claim, upto: claim.position + 1 };
+    assert_eq!(store.acknowledge(ack).await.unwrap(), Step::Lost, "the worker has lost its claim, and moves nothing");
+    assert_eq!(store.consumers().await.unwrap()[0].position, 20);
+    operator.rewind("orders", &Cursor::start(1)).await.unwrap();
+    assert!(operator.drop_consumer("orders").await.unwrap() && store.consumers().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn only_a_schema_that_is_known_is_opened_beside_its_process() {
+    let place = tempfile::tempdir().unwrap();
+    let database = DataDirectory::database_in(place.path());
+    assert!(SqliteStore::open_to_operate(&database).await.is_err() && !database.exists(), "nothing is made");
+    let directory = DataDirectory::open(place.path()).unwrap();
+    assert_eq!(SqliteStore::migrate(&directory).await.unwrap(), Migrated { from: 0, to: 4 });
+    assert_eq!(SqliteStore::migrate(&directory).await.unwrap(), Migrated { from: 4, to: 4 });
+    let store = SqliteStore::open(directory, Migrations::Forbid, StoreLimits::default()).await.unwrap();
+    store.run("INSERT INTO migration VALUES (99, 'later', '', 0)".to_owned()).await;
+    assert!(matches!(SqliteStore::open_to_read(&database).await, Err(StoreError::SchemaNewer { found: 99, known: 4 })));
+    assert!(matches!(SqliteStore::open_to_operate(&database).await, Err(StoreError::SchemaNewer { .. })));
+    store.run("DELETE FROM migration".to_owned()).await;
+    assert!(SqliteStore::open_to_read(&database).await.is_err());
+}
+
+#[tokio::test]
 async fn a_call_that_is_dropped_halfway_leaves_the_store_usable() {
     let place = tempfile::tempdir().unwrap();
     let store = open(place.path()).await.unwrap();

@@ -6,22 +6,22 @@ use sqlx::{
 };
 
 use crate::lifecycle::store::{
-    Migrations, StoreError,
+    Migrated, Migrations, StoreError,
     migrate::{self, Found},
 };
 
 /// `server_version_num` of the oldest PostgreSQL that has what the functions use (`bit_xor`).
 const OLDEST: i32 = 140_000;
 
-/// Checks everything, migrates if that is allowed; how many shards there are.
-pub(super) async fn prepare(address: &PgConnectOptions, policy: Migrations) -> Result<u16, StoreError> {
+/// Checks everything, migrates if that is allowed; what that did, and how many shards there are.
+pub(super) async fn prepare(address: &PgConnectOptions, policy: Migrations) -> Result<(Migrated, u16), StoreError> {
     let mut connection = PgConnection::connect_with(address).await?;
     check_server(&mut connection).await?;
-    migrate(&mut connection, policy).await?;
+    let migrated = migrate(&mut connection, policy).await?;
     check_rights(&mut connection).await?;
     let shards = shards(&mut connection).await?;
     connection.close().await?;
-    Ok(shards)
+    Ok((migrated, shards))
 }
 
 async fn check_server(connection: &mut PgConnection) -> Result<(), StoreError> {
@@ -41,7 +41,7 @@ async fn check_server(connection: &mut PgConnection) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn migrate(connection: &mut PgConnection, policy: Migrations) -> Result<(), StoreError> {
+async fn migrate(connection: &mut PgConnection, policy: Migrations) -> Result<Migrated, StoreError> {
     let mut transaction = Connection::begin(connection).await?;
     // Of nodes that start together, one migrates.
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('holdline.migration', 0))").execute(&mut *transaction).await?;
@@ -75,8 +75,9 @@ async fn migrate(connection: &mut PgConnection, policy: Migrations) -> Result<()
         }
     };
     let missing = migrate::missing(migrate::POSTGRES, found, policy)?;
+    let migrated = Migrated::by(found, missing);
     if missing.is_empty() {
-        return Ok(());
+        return Ok(migrated);
     }
     if found == Found::Nothing {
         if !schema {
@@ -100,7 +101,7 @@ async fn migrate(connection: &mut PgConnection, policy: Migrations) -> Result<()
             .await?;
     }
     transaction.commit().await?;
-    Ok(())
+    Ok(migrated)
 }
 
 async fn check_rights(connection: &mut PgConnection) -> Result<(), StoreError> {
