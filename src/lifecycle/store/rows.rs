@@ -210,6 +210,11 @@ impl Cursor {
         usize::try_from(event.shard.0).ok().and_then(|shard| self.0.get(shard)).is_some_and(|position| *position >= event.position)
     }
 
+    /// True if no place of `other` lies beyond this one: both are of one log, and it has been there.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(ours, theirs)| theirs <= ours)
+    }
+
     /// Moves past an entry.
     pub fn advance(&mut self, event: &EventRow) {
         if let Some(position) = usize::try_from(event.shard.0).ok().and_then(|shard| self.0.get_mut(shard)) {
