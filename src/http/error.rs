@@ -6,13 +6,13 @@ use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
     http::{
         StatusCode,
-        header::{ALLOW, CONTENT_TYPE, HeaderValue},
+        header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
     },
     web,
 };
 
 use super::{HttpSettings, body};
-use crate::cluster::PublishError;
+use crate::{cluster::PublishError, lifecycle::store::StoreError};
 
 /// Most characters of a client's own text that are sent back to it.
 const MAX_ECHO: usize = 2_000;
@@ -104,6 +104,12 @@ pub(super) enum ApiError {
     /// 404: no connection of the application has this id.
     #[error("Unknown socket id")]
     UnknownSocket,
+    /// 404: no lock of the application has this fence. What others have is not said.
+    #[error("Unknown fence: there is no such lock")]
+    UnknownLock,
+    /// 409: the lock is over.
+    #[error("The lock is over already")]
+    LockOver,
     /// 404: nothing is served here.
     #[error("There is nothing at this path")]
     UnknownPath,
@@ -125,6 +131,15 @@ pub(super) enum ApiError {
         /// The limit.
         max: usize,
     },
+    /// 501: a broker that is configured to keep nothing. Not 404, which says that one lock is not there.
+    #[error("This broker keeps no locks and no log: its store.url is \"none\"")]
+    NoStore,
+    /// 503: whether anything was done is not known; the same request may be sent again.
+    #[error("The store does not answer, try again")]
+    StoreDown(#[source] StoreError),
+    /// 500: the store answered, and would again, with something that is nobody's fault outside.
+    #[error("Internal server error")]
+    Store(#[source] StoreError),
     /// 500: an answer could not be written.
     #[error("Internal server error")]
     Answer(#[source] serde_json::Error),
@@ -140,6 +155,13 @@ impl From<PublishError> for ApiError {
             PublishError::UnknownApp => Self::UnknownApp,
             other => Self::Publish(other),
         }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        // A node that is fenced registers anew, as soon as the store answers.
+        if error.is_retryable() || matches!(error, StoreError::Fenced) { Self::StoreDown(error) } else { Self::Store(error) }
     }
 }
 
@@ -160,6 +182,14 @@ impl ApiError {
     /// Logs the refusal, once, and gives it back.
     pub(super) fn logged(self, app_id: &str) -> Self {
         let status = self.status_code().as_u16();
+        if let Self::Store(source) = &self {
+            tracing::error!(
+                app.id = app_id,
+                error = source as &dyn std::error::Error,
+                "Cannot answer a request for app {app_id}: {source}"
+            );
+            return self;
+        }
         tracing::debug!(app.id = app_id, http.status = status, error = %self, "Refused a request for app {app_id} with {status}");
         self
     }
@@ -186,10 +216,13 @@ impl ResponseError for ApiError {
             | Self::BodyMd5
             | Self::Signature { .. } => StatusCode::UNAUTHORIZED,
             Self::AppDisabled => StatusCode::FORBIDDEN,
-            Self::UnknownApp | Self::UnknownSocket | Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::UnknownApp | Self::UnknownSocket | Self::UnknownLock | Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::LockOver => StatusCode::CONFLICT,
+            Self::NoStore => StatusCode::NOT_IMPLEMENTED,
+            Self::StoreDown(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::DataTooLarge { .. } | Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Answer(_) | Self::NotConfigured => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Store(_) | Self::Answer(_) | Self::NotConfigured => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -198,6 +231,9 @@ impl ResponseError for ApiError {
         response.insert_header((CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")));
         if let Self::Method { allow } = self {
             response.insert_header((ALLOW, HeaderValue::from_static(allow)));
+        }
+        if let Self::StoreDown(_) = self {
+            response.insert_header((RETRY_AFTER, HeaderValue::from_static("1")));
         }
         response.body(self.text())
     }

@@ -26,6 +26,17 @@ pub(super) async fn ready(broker: Data<Broker>) -> HttpResponse {
     if broker.is_ready() { say(StatusCode::OK, "OK") } else { say(StatusCode::SERVICE_UNAVAILABLE, "Not ready") }
 }
 
+/// `GET /ready/holds`: a hold would be granted; else 503, also by a broker without a store. Unlike `/ready` it follows the store.
+pub(super) async fn ready_for_holds(broker: Data<Broker>) -> HttpResponse {
+    let (status, line) = match broker.locks() {
+        _ if !broker.is_ready() => (StatusCode::SERVICE_UNAVAILABLE, "Not ready"),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "No store is configured"),
+        Some(locks) if !locks.is_available() => (StatusCode::SERVICE_UNAVAILABLE, "The store does not answer"),
+        Some(_) => (StatusCode::OK, "OK"),
+    };
+    say(status, line)
+}
+
 /// `GET /accept-traffic`: there is room for one more connection; else 503.
 pub(super) async fn accept_traffic(broker: Data<Broker>) -> HttpResponse {
     if broker.has_room() { say(StatusCode::OK, "OK") } else { say(StatusCode::SERVICE_UNAVAILABLE, "No room for connections") }

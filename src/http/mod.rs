@@ -13,6 +13,9 @@ mod events;
 mod fields;
 mod health;
 mod info;
+mod locks;
+mod log;
+mod params;
 mod query;
 mod signed;
 mod sockets;
@@ -23,7 +26,7 @@ mod tests;
 
 use actix_web::{
     FromRequest, Handler, Resource, Responder, Route,
-    guard::{Any, Get, Head},
+    guard::{Any, Get, Head, Post},
     web,
 };
 
@@ -42,7 +45,8 @@ pub(crate) struct HttpSettings {
 ///
 /// The server around it has to provide `web::Data<Broker>` and `web::Data<HttpSettings>`.
 pub(crate) fn configure(cfg: &mut web::ServiceConfig) {
-    cfg.service(post("/apps/{app_id}/events", events::publish))
+    let events = web::post().to(events::publish);
+    cfg.service(only("/apps/{app_id}/events", events, "GET, POST").route(web::get().to(log::read)))
         .service(post("/apps/{app_id}/batch_events", events::publish_batch))
         .service(get("/apps/{app_id}/channels", channels::list))
         .service(get("/apps/{app_id}/channels/{channel}", channels::show))
@@ -53,9 +57,14 @@ pub(crate) fn configure(cfg: &mut web::ServiceConfig) {
         .service(get("/apps/{app_id}/connections", sockets::count))
         .service(get("/apps/{app_id}/sockets", sockets::list))
         .service(get("/apps/{app_id}/sockets/{socket_id}", sockets::show))
+        .service(get("/apps/{app_id}/locks", locks::list))
+        .service(web::resource("/apps/{app_id}/locks/{fence}/release").guard(Post()).to(locks::release))
+        // A resource is any text: `doc/7` may come with its slash escaped, or not.
+        .service(get("/apps/{app_id}/locks/{resource:.+}", locks::show))
         .service(health("/", health::root))
         .service(health("/up", health::up))
         .service(health("/ready", health::ready))
+        .service(health("/ready/holds", health::ready_for_holds))
         .service(health("/accept-traffic", health::accept_traffic));
 }
 

@@ -18,7 +18,7 @@ use crate::{
 /// Status, content type, body.
 type Answer = (u16, String, String);
 
-async fn ask(broker: &Broker, method: Method, target: &str, body: &str) -> ServiceResponse {
+pub(super) async fn ask(broker: &Broker, method: Method, target: &str, body: &str) -> ServiceResponse {
     let server = Server::new()
         .app_data(web::Data::new(broker.clone()))
         .app_data(web::Data::new(HttpSettings { max_request_bytes: LIMIT, path_prefix: "/ws".into() }))
@@ -42,7 +42,7 @@ async fn get(broker: &Broker, path: &str, params: &[(&str, &str)]) -> String {
     success(answer(broker, Method::GET, &signed("GET", &format!("/apps/app-id{path}"), params, ""), "").await)
 }
 
-async fn get_refused(broker: &Broker, path: &str, params: &[(&str, &str)]) -> (u16, String) {
+pub(super) async fn get_refused(broker: &Broker, path: &str, params: &[(&str, &str)]) -> (u16, String) {
     refusal(answer(broker, Method::GET, &signed("GET", &format!("/apps/app-id{path}"), params, ""), "").await)
 }
 
@@ -50,7 +50,7 @@ async fn post(broker: &Broker, path: &str, body: &str) -> String {
     success(answer(broker, Method::POST, &signed("POST", &format!("/apps/app-id{path}"), &[], body), body).await)
 }
 
-async fn post_refused(broker: &Broker, path: &str, body: &str) -> (u16, String) {
+pub(super) async fn post_refused(broker: &Broker, path: &str, body: &str) -> (u16, String) {
     refusal(answer(broker, Method::POST, &signed("POST", &format!("/apps/app-id{path}"), &[], body), body).await)
 }
 
@@ -286,7 +286,7 @@ async fn the_prefix_of_the_deployment_is_not_signed() {
 async fn other_methods_are_405_and_other_paths_404() {
     let broker = broker();
     for (path, allow) in [
-        ("/apps/app-id/events", "POST"),
+        ("/apps/app-id/events", "GET, POST"),
         ("/apps/app-id/batch_events", "POST"),
         ("/apps/app-id/channels", "GET"),
         ("/apps/app-id/channels/a/users", "GET"),
