@@ -8,6 +8,8 @@ mod error;
 mod publisher;
 mod shutdown;
 mod socket;
+#[cfg_attr(not(test), expect(dead_code, reason = "the start of the server will open it"))]
+pub(crate) mod store;
 mod telemetry;
 mod wiring;
 
