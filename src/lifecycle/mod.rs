@@ -1,7 +1,7 @@
 //! The end of a connection, carried out on a runtime that outlives every worker; and the store of what outlives the process too.
 //!
-//! Knows handlers and their outcomes; neither channels, actors nor which broker moves messages. Start with [`Closer`], and with
-//! [`store::LifecycleStore`].
+//! Knows handlers and their outcomes; neither channels, actors nor which broker moves messages. Start with [`Handover`] (from a connection's
+//! worker to the publisher), then [`LockManager`], [`Node`] (what runs beside the connections) and [`store::LifecycleStore`].
 
 mod doorbell;
 mod handover;
@@ -20,12 +20,10 @@ mod upkeep;
 
 pub(crate) use doorbell::DoorbellSettings;
 pub(crate) use handover::{CloseJob, Handover, Job, LettingGo, Owed, Publishing, Which};
-pub(crate) use hold_table::Taken;
-pub(crate) use hold_table::{News, Notice, Place};
+pub(crate) use hold_table::{News, Notice, Place, Taken};
 pub(crate) use hook::{HookFailure, guarded};
 pub use lock_manager::LockManager;
-pub(crate) use lock_manager::{Asking, NotTaken};
-pub(crate) use lock_manager::{LockSettings, Notices};
+pub(crate) use lock_manager::{Asking, LockSettings, NotTaken, Notices};
 pub(crate) use node::Node;
-pub(crate) use tail::Reader;
 pub use queries::ForcedRelease;
+pub(crate) use tail::Reader;
