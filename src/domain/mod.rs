@@ -8,6 +8,7 @@ mod app;
 mod cause;
 mod channel;
 mod compose;
+mod configured_holds;
 mod conn;
 mod handler;
 mod hold;
@@ -20,6 +21,7 @@ mod presence;
 mod registry;
 mod router;
 mod subscribers;
+mod template;
 mod users;
 mod words;
 
@@ -27,6 +29,9 @@ pub use app::{App, AppLimits, HandshakeAuth};
 pub use cause::{CloseCause, Closing};
 pub use channel::{ChannelFull, ChannelInfo, Delivery, Join, Joined};
 pub use compose::{Both, Only};
+pub use configured_holds::{
+    ConfiguredHolds, Guest, HoldLimits, HoldRule, HoldRuleError, Means, Misfit, Occasion, OnMismatch, PrincipalFrom,
+};
 pub use conn::{Conn, ConnState, NewConn};
 pub use handler::{ClientEvent, ConnectionError, Handler, Handshake, NeverOpened, Stage, Subscribe};
 pub(crate) use hold::EventNames;
@@ -37,5 +42,6 @@ pub use outbox::{End, Outbox, Pushed};
 pub use outcome::{Outcome, Push, Reject};
 pub use per_app::{PerApp, Session};
 pub use router::{MessageRouter, RouteFuture};
+pub use template::{Carrier, Placeholder, Template, TemplateError};
 pub use words::UnknownWord;
 pub(crate) use words::words;
