@@ -130,10 +130,14 @@ impl Beat {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut written_as = self.locks.lanes().node();
         loop {
-            // A lane may hear first that the node is fenced: then there is nothing to wait for.
-            tokio::select! {
-                _ = ticks.tick() => {}
-                _ = written_as.wait_for(Option::is_none) => {}
+            let fenced = tokio::select! {
+                _ = ticks.tick() => false,
+                // A lane has heard first that the node is fenced.
+                _ = written_as.wait_for(Option::is_none) => true,
+            };
+            if fenced {
+                self.start_anew().await;
+                continue;
             }
             let began = Instant::now();
             match self.beat().await {
