@@ -1,7 +1,7 @@
 //! One broker process: the real binary on a free port, its log on our side, and nothing left behind.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -280,6 +280,8 @@ pub(crate) fn run_to_end(directory: &Path, args: &[&str], env: &[(&str, &str)]) 
     let mut command = holdline(directory);
     let mut child =
         command.args(args).envs(env.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    // Read while it runs: what does not fit into a pipe would keep it from ending.
+    let [stdout, stderr] = [text(child.stdout.take().expect("piped")), text(child.stderr.take().expect("piped"))];
     let deadline = Instant::now() + super::WAIT;
     let mut late = false;
     while !late && child.try_wait().expect("wait works").is_none() {
@@ -289,8 +291,17 @@ pub(crate) fn run_to_end(directory: &Path, args: &[&str], env: &[(&str, &str)]) 
     if late {
         let _ = child.kill();
     }
-    let output = child.wait_with_output().expect("output");
-    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let status = child.wait().expect("wait works");
+    let [stdout, stderr] = [stdout, stderr].map(|text| text.join().expect("a reader does not panic"));
     assert!(!late, "{args:?} {env:?} did not end:\n{stdout}{stderr}");
-    Ended { code: output.status.code().expect("an exit code"), stdout, stderr }
+    Ended { code: status.code().expect("an exit code"), stdout, stderr }
+}
+
+fn text(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // A pipe that breaks is one that has ended.
+        let _ = pipe.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
 }
