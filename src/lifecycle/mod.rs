@@ -25,5 +25,5 @@ pub(crate) use hook::{HookFailure, guarded};
 pub use lock_manager::LockManager;
 pub(crate) use lock_manager::{Asking, LockSettings, NotTaken, Notices};
 pub(crate) use node::Node;
-pub use queries::ForcedRelease;
+pub(crate) use queries::ForcedRelease;
 pub(crate) use tail::Reader;

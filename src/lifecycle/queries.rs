@@ -20,7 +20,7 @@ const BATCH: u32 = 1_000;
 
 /// What became of an operator's release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ForcedRelease {
+pub(crate) enum ForcedRelease {
     /// The lock is over now.
     Released,
     /// It was already.
@@ -34,7 +34,7 @@ impl LockManager {
     ///
     /// # Errors
     /// [`StoreError`], also when no answer comes in time.
-    pub async fn locks_of(&self, app: &str, query: LockQuery) -> Result<Vec<LockRow>, StoreError> {
+    pub(crate) async fn locks_of(&self, app: &str, query: LockQuery) -> Result<Vec<LockRow>, StoreError> {
         let query = LockQuery { app: Some(app.to_owned()), ..query };
         within(self.store().locks(&query)).await
     }
@@ -43,7 +43,7 @@ impl LockManager {
     ///
     /// # Errors
     /// As [`Self::locks_of`].
-    pub async fn locks_on(&self, app: &str, resource: &str) -> Result<Vec<LockRow>, StoreError> {
+    pub(crate) async fn locks_on(&self, app: &str, resource: &str) -> Result<Vec<LockRow>, StoreError> {
         within(locks_on(&**self.store(), app, resource, BATCH)).await
     }
 
@@ -51,7 +51,7 @@ impl LockManager {
     ///
     /// # Errors
     /// As [`Self::locks_of`]; [`StoreError::Fenced`] while this node is not registered.
-    pub async fn force_release_of(&self, app: &str, fence: Fence) -> Result<ForcedRelease, StoreError> {
+    pub(crate) async fn force_release_of(&self, app: &str, fence: Fence) -> Result<ForcedRelease, StoreError> {
         let lock = within(self.store().lock(fence)).await?;
         match lock.filter(|lock| lock.app == app).map(|lock| lock.state) {
             None => Ok(ForcedRelease::Unknown),
@@ -68,7 +68,7 @@ impl LockManager {
     ///
     /// # Errors
     /// As [`Self::locks_of`]; [`StoreError::BadCursor`] for a place that this log does not have.
-    pub async fn events_of(&self, app: &str, after: Option<Cursor>, limit: u32) -> Result<(Vec<EventRow>, Cursor), StoreError> {
+    pub(crate) async fn events_of(&self, app: &str, after: Option<Cursor>, limit: u32) -> Result<(Vec<EventRow>, Cursor), StoreError> {
         within(events_of(&**self.store(), app, after, Page { limit, scan_for: SCAN_FOR })).await
     }
 }
