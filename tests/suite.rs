@@ -1,5 +1,5 @@
 //! Holdline from the outside: the tests talk to the real binary over TCP and link none of its types; only the `handlers` family
-//! embeds the library, as an application would.
+//! embeds the library, as an application would, and `stored` writes histories with the library's store.
 //!
 //! `cargo test --test suite`; the binary is the one cargo built, or the one that `HOLDLINE_BIN` names.
 //! The law is the wire contract: a test that disagrees with it is wrong.
@@ -16,6 +16,7 @@ mod client_events;
 mod close_codes;
 mod config;
 mod config_sources;
+mod events_api;
 mod framing;
 mod garbage;
 mod handlers;
@@ -35,6 +36,7 @@ mod handshake_auth;
 mod http_wire;
 mod limits;
 mod liveness;
+mod locks_api;
 mod logs;
 mod memory;
 mod messages;

@@ -1,13 +1,16 @@
-//! What the tests stand on: a broker process, a raw WebSocket client, a raw HTTP client, signatures. Nothing of the product is linked.
+//! What the tests stand on: a broker process, a raw WebSocket client, a raw HTTP client, signatures. Nothing of the product is linked,
+//! but for the store in `stored`.
 //!
 //! `Broker` starts the real binary, `Ws` can send any bytes, right or wrong, `Http` keeps its connection. All waiting has a deadline.
 
 mod broker;
 mod frame;
 mod http;
+pub(crate) mod place;
 pub(crate) mod postgres;
 pub(crate) mod proxy;
 mod sign;
+pub(crate) mod stored;
 mod ws;
 
 pub(crate) use broker::{Broker, Ended, Launch, holdline, one_app, run_to_end, server_with, shared};
