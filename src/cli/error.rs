@@ -4,7 +4,7 @@ use std::{error::Error, io, process::ExitCode};
 
 use thiserror::Error;
 
-use crate::{config::ConfigError, protocol::ChannelNameError};
+use crate::{config::ConfigError, lifecycle::store::StoreError, protocol::ChannelNameError, server::store::OpenError};
 
 /// The exit code of a command that was refused or failed.
 const FAILED: u8 = 1;
@@ -26,27 +26,49 @@ pub(super) enum CliError {
     Unreachable { url: String, source: Box<dyn Error> },
     #[error("{url} answered the handshake with {status}")]
     NoWebSocket { url: String, status: u16 },
-    #[error("the broker refused the event: {status} {text}")]
-    PublishRefused { status: u16, text: String },
+    #[error("the broker refused the {what}: {status} {text}")]
+    Refused { what: &'static str, status: u16, text: String },
     #[error("the broker refused the subscription to {channel}: {text}")]
     SubscriptionRefused { channel: String, text: String },
     #[error("the broker refused the connection: {code} {text}")]
     ConnectionRefused { code: u16, text: String },
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error("{cursor:?} is not a cursor of this log: give one that `holdline events` has printed")]
+    Cursor { cursor: String },
+    #[error("{0}")]
+    NotThere(String),
+    #[error("{0}; --force does it all the same")]
+    NeedsForce(String),
     #[error("cannot write to the standard output")]
     Output(#[source] io::Error),
     #[error("the system clock stands before 1970")]
     Clock,
 }
 
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
 impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Url { .. } | Self::Channel { .. } | Self::MissingCredential { .. } => USAGE,
+            Self::Config(_)
+            | Self::Url { .. }
+            | Self::Channel { .. }
+            | Self::MissingCredential { .. }
+            | Self::Cursor { .. }
+            | Self::Store(OpenError::Memory | OpenError::Nothing | OpenError::UnknownUrl) => USAGE,
             Self::Unreachable { .. }
             | Self::NoWebSocket { .. }
-            | Self::PublishRefused { .. }
+            | Self::Refused { .. }
             | Self::SubscriptionRefused { .. }
             | Self::ConnectionRefused { .. }
+            | Self::Store(_)
+            | Self::NotThere(_)
+            | Self::NeedsForce(_)
             | Self::Output(_)
             | Self::Clock => FAILED,
         }

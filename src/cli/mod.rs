@@ -1,16 +1,25 @@
-//! The command line: `serve`, `config`, `publish` and `listen`.
+//! The command line: `serve`, `config`; `publish`, `listen`; `locks`, `events`, `consumers`, `nodes` and `migrate`.
 //!
 //! Reads arguments and configuration, hands over, and turns what happened into an exit code: 0 done, 1 refused or failed, 2 a
-//! usage or configuration error. It may not contain rules of the broker: `publish` and `listen` are clients over the wire.
-//! Start reading at [`main`].
+//! usage or configuration error. It may not contain rules of the broker: `publish`, `listen` and `locks release` are clients over
+//! the wire; the other commands look into the store beside the broker, whether it runs or not. Start reading at [`main`].
 
 mod config;
+mod consumers;
 mod error;
 mod event;
+mod events;
 mod listen;
+mod locks;
+mod migrate;
+mod nodes;
+mod output;
 mod publish;
+mod request;
 mod serve;
 mod session;
+mod store;
+mod tail;
 mod target;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -41,6 +50,20 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Subscribe to channels and print one line per event
     Listen(listen::ListenArgs),
+    /// Look at locks, or release one
+    #[command(subcommand)]
+    Locks(locks::LocksCommand),
+    /// Read the durable log
+    #[command(subcommand)]
+    Events(events::EventsCommand),
+    /// Look at those who read the log by name, or move them
+    #[command(subcommand)]
+    Consumers(consumers::ConsumersCommand),
+    /// Look at the brokers that share the store
+    #[command(subcommand)]
+    Nodes(nodes::NodesCommand),
+    /// Create the store's schema, or bring it up to date
+    Migrate(migrate::MigrateArgs),
 }
 
 /// `--config`, which every command takes.
@@ -73,6 +96,11 @@ pub fn main() -> ExitCode {
         Some(Command::Config(command)) => config::run(command),
         Some(Command::Publish(args)) => publish::run(args),
         Some(Command::Listen(args)) => listen::run(args),
+        Some(Command::Locks(command)) => locks::run(command),
+        Some(Command::Events(command)) => events::run(command),
+        Some(Command::Consumers(command)) => consumers::run(command),
+        Some(Command::Nodes(command)) => nodes::run(command),
+        Some(Command::Migrate(args)) => migrate::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,69 @@
+//! Signed requests to the HTTP API of a running broker.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use actix_web::rt::System;
+use awc::{Client, http::header::CONTENT_TYPE};
+
+use super::{
+    error::CliError,
+    event::printable,
+    target::{Target, escape, missing},
+};
+use crate::protocol::{SigningKey, body_md5, canonical_request};
+
+/// The longest answer that is read, in bytes.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// A POST of JSON to a path of the API.
+pub(super) struct Post<'a> {
+    /// What is done, for messages: `publishing`.
+    pub(super) purpose: &'static str,
+    /// What the broker may refuse: `event`.
+    pub(super) what: &'static str,
+    /// The path that is signed, without the deployment's prefix.
+    pub(super) path: &'a str,
+    /// The body.
+    pub(super) body: &'a str,
+}
+
+impl Post<'_> {
+    /// Sends it.
+    pub(super) fn send(&self, target: &Target) -> Result<(), CliError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| CliError::Clock)?.as_secs();
+        let url = self.url(target, now)?;
+        System::new().block_on(send(target, self.what, url, self.body.to_owned()))
+    }
+
+    /// Its address, signed for this moment in Unix seconds.
+    pub(super) fn url(&self, target: &Target, now: u64) -> Result<String, CliError> {
+        let secret = target.secret.as_ref().ok_or_else(|| missing(self.purpose, "--secret"))?;
+        let mut params = [
+            ("auth_key", target.key.clone()),
+            ("auth_timestamp", now.to_string()),
+            ("auth_version", "1.0".to_owned()),
+            ("body_md5", body_md5(self.body.as_bytes())),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec();
+        let signature = SigningKey::new(secret.expose()).sign(&[&canonical_request("POST", self.path, &params)]);
+        params.push(("auth_signature".to_owned(), signature));
+        let query: Vec<String> = params.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
+        Ok(target.http_url(self.path, &query.join("&")))
+    }
+}
+
+async fn send(target: &Target, what: &'static str, url: String, body: String) -> Result<(), CliError> {
+    let unreachable = |source| CliError::Unreachable { url: target.broker(), source };
+    let mut response = Client::default()
+        .post(url)
+        .insert_header((CONTENT_TYPE, "application/json"))
+        .send_body(body)
+        .await
+        .map_err(|error| unreachable(Box::new(error)))?;
+    let answer = response.body().limit(MAX_ANSWER).await.map_err(|error| unreachable(Box::new(error)))?;
+    if response.status().is_success() {
+        return Ok(());
+    }
+    Err(CliError::Refused { what, status: response.status().as_u16(), text: printable(String::from_utf8_lossy(&answer).trim()) })
+}
