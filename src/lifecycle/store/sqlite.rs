@@ -38,6 +38,8 @@ const SWEEP_LIMIT: u32 = 2000;
 #[derive(Debug)]
 pub struct SqliteStore {
     writer: Mutex<SqliteConnection>,
+    /// How to open the writer again; in memory there is nothing to open.
+    file: Option<SqliteConnectOptions>,
     reader: Option<Mutex<SqliteConnection>>,
     limits: StoreLimits,
     directory: Option<DataDirectory>,
@@ -52,8 +54,8 @@ impl SqliteStore {
         let file = to_write(&directory.database()).create_if_missing(migrations == Migrations::Apply);
         let mut writer = SqliteConnection::connect_with(&file).await?;
         schema::prepare(&mut writer, migrations).await?;
-        let reader = SqliteConnection::connect_with(&file.read_only(true)).await?;
-        Ok(Self { writer: Mutex::new(writer), reader: Some(Mutex::new(reader)), limits, directory: Some(directory) })
+        let reader = SqliteConnection::connect_with(&file.clone().read_only(true)).await?;
+        Ok(Self { writer: Mutex::new(writer), file: Some(file), reader: Some(Mutex::new(reader)), limits, directory: Some(directory) })
     }
 
     /// Opens a database to look at, beside the process that has it. Nothing can be written.
@@ -77,7 +79,7 @@ impl SqliteStore {
     async fn open_beside(file: SqliteConnectOptions) -> Result<Self, StoreError> {
         let mut connection = SqliteConnection::connect_with(&file).await?;
         schema::check(&mut connection).await?;
-        Ok(Self { writer: Mutex::new(connection), reader: None, limits: StoreLimits::default(), directory: None })
+        Ok(Self { writer: Mutex::new(connection), file: Some(file), reader: None, limits: StoreLimits::default(), directory: None })
     }
 
     /// Brings the schema up to date, and nothing else.
@@ -96,7 +98,7 @@ impl SqliteStore {
     pub async fn in_memory(limits: StoreLimits) -> Result<Self, StoreError> {
         let mut writer = SqliteConnection::connect_with(&SqliteConnectOptions::new().in_memory(true).foreign_keys(true)).await?;
         schema::prepare(&mut writer, Migrations::Apply).await?;
-        Ok(Self { writer: Mutex::new(writer), reader: None, limits, directory: None })
+        Ok(Self { writer: Mutex::new(writer), file: None, reader: None, limits, directory: None })
     }
 
     /// The data directory, if there is one.
@@ -105,7 +107,18 @@ impl SqliteStore {
     }
 
     async fn writer(&self) -> MutexGuard<'_, SqliteConnection> {
-        self.writer.lock().await
+        let mut writer = self.writer.lock().await;
+        if let Some(file) = &self.file
+            && writer.is_in_transaction()
+        {
+            // A call that was cancelled left its rollback in the queue; this waits for it.
+            let rolled_back = writer.ping().await.is_ok() && !writer.is_in_transaction();
+            // SQLite itself ends a transaction when the disk is full or fails, and the driver, which does not know, begins no other one.
+            if !rolled_back && let Ok(anew) = SqliteConnection::connect_with(file).await {
+                *writer = anew;
+            }
+        }
+        writer
     }
 
     #[cfg(test)]
