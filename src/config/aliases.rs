@@ -1,4 +1,4 @@
-//! Variables of other brokers that mean one of our keys, so that a deployment can switch without being rewritten.
+//! Variables of other brokers, and of platforms, that mean one of our keys, so that a deployment can switch without being rewritten.
 //!
 //! An alias wins over nothing but a default. Those of an application describe the one default application and count only when
 //! nothing names the applications. An empty variable is no variable.
@@ -18,8 +18,9 @@ const fn alias(variable: &'static str, key: &'static str, convert: fn(&str) -> R
     Alias { variable, key, convert }
 }
 
-/// Aliases of the server's keys; of several for one key the first that is set counts.
-pub(super) const SERVER: [Alias; 13] = [
+/// Aliases of the node's keys; of several for one key the first that is set counts.
+pub(super) const SERVER: [Alias; 14] = [
+    alias("DATABASE_URL", "store.url", same),
     alias("SOKETI_HOST", "server.host", same),
     alias("REVERB_SERVER_HOST", "server.host", same),
     alias("SOKETI_PORT", "server.port", same),

@@ -1,10 +1,12 @@
 //! Values put into a section, each with the record of where it came from.
 
+use std::borrow::Cow;
+
 use super::{
     error::{ConfigError, Place, Reason},
     nearest::nearest,
     origin::{Origin, Origins},
-    rules::{Given, kind},
+    rules::{Given, kind, structured},
     section::Section,
 };
 
@@ -30,6 +32,48 @@ impl Source for Origin {
     }
 }
 
+/// A list of tables that is being read.
+pub(super) struct Reading<'a> {
+    /// What stands before the list's name: nothing, or `apps[0].`.
+    pub(super) prefix: &'a str,
+    pub(super) source: &'a dyn Source,
+    pub(super) origins: &'a mut Origins,
+}
+
+impl Reading<'_> {
+    /// The entries of a list.
+    pub(super) fn list<S: Section + Default>(&mut self, name: &str, value: &toml::Value) -> Result<Vec<S>, ConfigError> {
+        let (list, source) = (format!("{}{name}", self.prefix), self.source);
+        let wrong = |key: String, expected, value| {
+            ConfigError::invalid(source.place(&key), key, Reason::WrongType { expected, found: kind(value) })
+        };
+        let entries = value.as_array().ok_or_else(|| wrong(list.clone(), list_of_tables(name), value))?;
+        // A variable replaces the whole list of the file.
+        self.origins.forget(&format!("{list}["));
+        let mut read = Vec::with_capacity(entries.len());
+        for (i, entry) in entries.iter().enumerate() {
+            let table = entry.as_table().ok_or_else(|| wrong(format!("{list}[{i}]"), "a table", entry))?;
+            let mut section = S::default();
+            let mut target = Target::new(&mut section, format!("{list}[{i}]."), self.origins);
+            target.set_table("", table, source)?;
+            if let Some(missing) = S::required().iter().find(|key| !target.is_given(key)) {
+                let key = format!("{list}[{i}].{missing}");
+                return Err(ConfigError::invalid(source.place(&key), key, Reason::Required));
+            }
+            read.push(section);
+        }
+        Ok(read)
+    }
+}
+
+fn list_of_tables(name: &str) -> &'static str {
+    match name {
+        "apps" => "a list of tables, each under [[apps]]",
+        "holds" => "a list of tables, each under [[apps.holds]]",
+        _ => "a list of tables, each under [[listeners]]",
+    }
+}
+
 /// A section that takes values.
 pub(super) struct Target<'a, S> {
     section: &'a mut S,
@@ -51,6 +95,9 @@ impl<'a, S: Section> Target<'a, S> {
     /// Stores one value.
     pub(super) fn set(&mut self, key: &str, given: Given<'_>, source: &dyn Source) -> Result<(), ConfigError> {
         let full = self.full(key);
+        if S::list_names().contains(&key) {
+            return self.set_list(key, given, source);
+        }
         match self.section.set(key, given) {
             None => Err(self.unknown(key, source)),
             Some(Err(reason)) => Err(ConfigError::invalid(source.place(&full), full, reason)),
@@ -59,6 +106,20 @@ impl<'a, S: Section> Target<'a, S> {
                 Ok(())
             }
         }
+    }
+
+    /// Stores a whole list of tables.
+    fn set_list(&mut self, list: &str, given: Given<'_>, source: &dyn Source) -> Result<(), ConfigError> {
+        let value = match given {
+            Given::Value(value) => Cow::Borrowed(value),
+            // Not echoed: it may hold secrets.
+            Given::Text(text) => Cow::Owned(structured(text).ok_or_else(|| {
+                let unreadable = Reason::Unreadable { expected: r#"a TOML or JSON list of tables such as [{"name": "…"}]"# };
+                ConfigError::invalid(source.place(""), self.full(list), unreadable)
+            })?),
+        };
+        let mut reading = Reading { prefix: &self.prefix, source, origins: self.origins };
+        self.section.set_list(list, &value, &mut reading).unwrap_or_else(|| Err(self.unknown(list, source)))
     }
 
     /// Stores the values of a table. `at` is the group the table stands for; empty for the section itself.
@@ -93,9 +154,7 @@ impl<'a, S: Section> Target<'a, S> {
         }
         let mut known = S::keys();
         known.extend(groups::<S>());
-        if self.prefix.is_empty() {
-            known.push("apps".to_owned());
-        }
+        known.extend(S::list_names().iter().map(|list| (*list).to_owned()));
         ConfigError::UnknownKey { place, key: full, nearest: nearest(key, known).map(|key| self.full(&key)) }
     }
 }

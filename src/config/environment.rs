@@ -44,7 +44,7 @@ pub(super) struct Environment {
 impl Environment {
     /// Sorts the variables.
     pub(super) fn parse(variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
-        let (settings_keys, app_keys) = (Settings::keys(), AppSettings::keys());
+        let (settings_keys, app_keys) = (all_keys::<Settings>(), all_keys::<AppSettings>());
         let mut environment = Self::default();
         for (name, value) in variables {
             let find = |section: &str, keys: &[String]| {
@@ -68,6 +68,11 @@ impl Environment {
         }
         Ok(environment)
     }
+}
+
+/// Every key that one variable sets; a list of tables is one, too.
+fn all_keys<S: Section>() -> Vec<String> {
+    S::keys().into_iter().chain(S::list_names().iter().map(|list| (*list).to_owned())).collect()
 }
 
 /// The variable of a key of the one default application.

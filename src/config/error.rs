@@ -5,6 +5,10 @@ use std::{fmt, io, path::PathBuf};
 use thiserror::Error;
 
 use super::origin::Origin;
+use crate::{
+    domain::{HoldRuleError, TemplateError},
+    protocol::PatternError,
+};
 
 /// Where a refused value stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,6 +128,75 @@ pub enum Reason {
     /// A key without a default that was not given.
     #[error("is required")]
     Required,
+    /// A key without a default in this case.
+    #[error("is required for {whose}")]
+    RequiredFor {
+        /// The case: `kind = "http"`.
+        whose: String,
+    },
+    /// A key that means nothing in this case.
+    #[error("means nothing for {whose}; remove it")]
+    ForeignTo {
+        /// The case: `kind = "http"`.
+        whose: String,
+    },
+    /// A value that another one limits.
+    #[error("{found} is more than {at_most}, {of}")]
+    MoreThan {
+        /// The value.
+        found: String,
+        /// The limit, which is allowed.
+        at_most: String,
+        /// What makes the limit.
+        of: &'static str,
+    },
+    /// A URL, or a word in its place, that names nothing we have.
+    #[error("expected {allowed}, found {found}")]
+    UnknownUrl {
+        /// What is allowed, in words.
+        allowed: &'static str,
+        /// Its scheme. Not the whole: it may hold a password.
+        found: String,
+    },
+    /// A part that the configured store does not have.
+    #[error("needs {what}, and store.url is {found}")]
+    NeedsStore {
+        /// What is missing.
+        what: &'static str,
+        /// The store, without its password.
+        found: String,
+    },
+    /// No channel pattern.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// No template.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// A rule that cannot work.
+    #[error(transparent)]
+    HoldRule(#[from] HoldRuleError),
+    /// Two rules for one channel.
+    #[error("matches {channel}, as {other} of this application does, and a channel has one rule")]
+    Overlaps {
+        /// The other rule.
+        other: String,
+        /// A channel of both.
+        channel: String,
+    },
+    /// An id that no application has.
+    #[error("no application has the id {id:?}")]
+    UnknownApp {
+        /// The id.
+        id: String,
+    },
+    /// An entry of a table that breaks its rule.
+    #[error("{name}: {reason}")]
+    Entry {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        reason: Box<Reason>,
+    },
 }
 
 /// A key whose value breaks its rule.
@@ -134,6 +207,17 @@ pub struct Violation {
     pub key: String,
     /// What is wrong.
     pub reason: Reason,
+}
+
+impl Violation {
+    pub(super) fn at(key: &str, reason: Reason) -> Self {
+        Self { key: key.to_owned(), reason }
+    }
+
+    /// The same, seen from what is around the section.
+    pub(super) fn below(self, section: &str) -> Self {
+        Self { key: format!("{section}.{}", self.key), ..self }
+    }
 }
 
 /// Why a configuration is refused.
@@ -209,7 +293,7 @@ pub enum ConfigError {
         named_by: Origin,
     },
     /// A setting for a part that does not exist yet.
-    #[error("{place}: {key}: fan-out between nodes over Redis or NATS is not built yet; remove this setting")]
+    #[error("{place}: {key}: fan-out between nodes over a bus such as Redis or NATS is not built yet; remove this setting")]
     NotBuilt {
         /// Where it stands.
         place: Place,

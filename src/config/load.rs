@@ -4,12 +4,12 @@ use std::{env, path::PathBuf};
 
 use super::{
     aliases::{self, IDENTITIES, IDENTITY},
-    apply::{Source, Target},
+    apply::{Reading, Source, Target},
     environment::{APPS, Environment, app_variable},
     error::{ConfigError, Reason},
     file::File,
     origin::{Origin, Origins},
-    rules::{Given, kind, structured},
+    rules::{Given, structured},
     settings::{AppSettings, Settings},
 };
 
@@ -138,22 +138,7 @@ fn read_apps(file: Option<&File>, environment: &Environment, origins: &mut Origi
 }
 
 fn list_apps(value: &toml::Value, source: &dyn Source, origins: &mut Origins) -> Result<Vec<AppSettings>, ConfigError> {
-    let wrong =
-        |key: String, expected, value| ConfigError::invalid(source.place(&key), key, Reason::WrongType { expected, found: kind(value) });
-    let entries = value.as_array().ok_or_else(|| wrong("apps".to_owned(), "a list of tables, each under [[apps]]", value))?;
-    let mut apps = Vec::with_capacity(entries.len());
-    for (i, entry) in entries.iter().enumerate() {
-        let table = entry.as_table().ok_or_else(|| wrong(format!("apps[{i}]"), "a table", entry))?;
-        let mut app = AppSettings::default();
-        let mut target = Target::new(&mut app, format!("apps[{i}]."), origins);
-        target.set_table("", table, source)?;
-        if let Some(missing) = IDENTITY.into_iter().find(|key| !target.is_given(key)) {
-            let key = format!("apps[{i}].{missing}");
-            return Err(ConfigError::invalid(source.place(&key), key, Reason::Required));
-        }
-        apps.push(app);
-    }
-    Ok(apps)
+    Reading { prefix: "", source, origins }.list("apps", value)
 }
 
 /// The application that variables describe, or the one for development.

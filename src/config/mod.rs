@@ -1,14 +1,16 @@
 //! What can be configured, and where each value came from.
 //!
-//! Knows names, ranges, TOML and variables; may not know any other layer: `server` maps [`Settings`] to what the layers take.
-//! Every key is declared once, in `settings.rs`, with its type, default and rule; reading, the environment, printing, checking
-//! and the detection of unknown keys all follow from that declaration.
+//! Knows names, ranges, TOML and variables, and of other layers only the values that a key can be: the words, patterns and templates of
+//! `protocol` and `domain`. `server` maps [`Settings`] to what the layers take. Every key is declared once, in `settings.rs` and below
+//! it, with its type, default and rule; reading, the environment, printing, checking and the detection of unknown keys all follow
+//! from that declaration. What several keys decide together is in `check.rs`.
 //! Order: flags, then `HOLDLINE_…` variables, then the file, then the aliases of other brokers' variables, then the defaults.
 //!
 //! Start reading at [`load()`], then `settings.rs`.
 
 mod aliases;
 mod apply;
+mod check;
 mod environment;
 mod error;
 mod file;
@@ -25,8 +27,9 @@ mod warning;
 pub use error::{ConfigError, Place, Reason, Violation};
 pub use load::{Loaded, Options, Override, load};
 pub use origin::{Origin, Origins};
-pub use secret::Secret;
+pub use secret::{Secret, SecretUrl};
 pub use settings::{
-    AppLimitSettings, AppSettings, DrainSettings, HandshakeAuth, HeartbeatSettings, LogFormat, LogSettings, ServerSettings, Settings,
+    AppLimitSettings, AppSettings, DrainSettings, HandshakeAuth, HeartbeatSettings, HoldPoint, HoldSettings, ListenerKind,
+    ListenerSettings, LogFormat, LogSettings, OnDoubt, ServerSettings, Settings, StoreKind, StoreSettings,
 };
 pub use warning::Warning;

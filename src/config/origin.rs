@@ -40,6 +40,11 @@ impl Origins {
         self.0.contains_key(key)
     }
 
+    /// Drops what is known of all keys that begin so.
+    pub(super) fn forget(&mut self, beginning: &str) {
+        self.0.retain(|key, _| !key.starts_with(beginning));
+    }
+
     pub(super) fn record(&mut self, key: String, origin: Origin) {
         self.0.insert(key, origin);
     }

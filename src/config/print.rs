@@ -9,28 +9,35 @@ impl Loaded {
     /// Every key with its value and, in a comment, where the value came from. It is TOML; secrets are `<redacted>`.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
-        self.print(&self.settings, "", |group| format!("[{group}]"), &mut text);
-        for (i, app) in self.settings.apps.iter().enumerate() {
-            let header = |group: &str| if group.is_empty() { "[[apps]]".to_owned() } else { format!("[apps.{group}]") };
-            self.print(app, &format!("apps[{i}]."), header, &mut text);
-        }
+        self.print(&self.settings, "", "", &mut text);
         text
     }
 
-    fn print<S: Section>(&self, section: &S, prefix: &str, header: impl Fn(&str) -> String, text: &mut String) {
+    /// `prefix` is what stands before a key in [`Origins`](super::Origins), `path` the same as the header of a list has it.
+    fn print(&self, section: &dyn Section, prefix: &str, path: &str, text: &mut String) {
         let mut current = None;
-        for key in S::keys() {
-            let Some(value) = section.get(&key) else { continue };
+        for (key, value) in section.values() {
             let (group, name) = key.rsplit_once('.').unwrap_or(("", &key));
             if current.as_deref() != Some(group) {
                 let gap = if text.is_empty() { "" } else { "\n" };
-                text.push_str(&format!("{gap}{}\n", header(group)));
+                let header = match (path, group) {
+                    ("", group) => format!("[{group}]"),
+                    (path, "") => format!("[[{path}]]"),
+                    (path, group) => format!("[{path}.{group}]"),
+                };
+                text.push_str(&format!("{gap}{header}\n"));
                 current = Some(group.to_owned());
             }
             let line = format!("{name} = {value}");
             // A comment ends with its line, whatever a file is called.
             let origin = self.origins.of(&format!("{prefix}{key}")).to_string().escape_debug().to_string();
             text.push_str(&format!("{line:<COMMENT_COLUMN$} # {origin}\n"));
+        }
+        for (list, entries) in section.lists() {
+            let path = if path.is_empty() { list.to_owned() } else { format!("{path}.{list}") };
+            for (i, entry) in entries.into_iter().enumerate() {
+                self.print(entry, &format!("{prefix}{list}[{i}]."), &path, text);
+            }
         }
     }
 }

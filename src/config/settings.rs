@@ -6,20 +6,27 @@ use std::{
 };
 
 use super::{
-    error::{Reason, Violation},
-    rules::{
-        Choice, Flag, KIB, Keyword, MIB, Number, RawPairs, SecretText, Size, Text, TextList, Time, Word, host, identifier, log_filter,
-        origin, path_prefix,
-    },
-    secret::Secret,
-    section::{Section, section},
+    rules::{Flag, KIB, MIB, Number, RawPairs, Size, Text, Time, Word, host, keywords, log_filter, path_prefix},
+    section::section,
 };
+use crate::domain::words;
+
+mod app;
+mod hold;
+mod listener;
+mod store;
+
+pub use app::{AppLimitSettings, AppSettings, HandshakeAuth};
+pub use hold::{HoldPoint, HoldSettings};
+pub use listener::{ListenerKind, ListenerSettings};
+pub use store::{OnDoubt, StoreKind, StoreSettings};
 
 /// Most connections, subscriptions and the like that a setting may ask for; far above what one node carries.
 const MANY: usize = 10_000_000;
 const MILLIS_10: Duration = Duration::from_millis(10);
 const MILLIS_100: Duration = Duration::from_millis(100);
 const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const MINUTES_10: Duration = Duration::from_secs(10 * 60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -37,10 +44,14 @@ section! {
         log: LogSettings;
         /// Heartbeats of clients that speak something else than Pusher's.
         heartbeat: HeartbeatSettings;
+        /// Where locks and the log are kept.
+        store: StoreSettings;
     }
     lists {
         /// The applications. Each id and each key occurs once.
-        apps: Vec<AppSettings> = vec![AppSettings::development()];
+        apps: AppSettings = vec![AppSettings::development()];
+        /// Who hears what is in the log. Each name occurs once.
+        listeners: ListenerSettings = Vec::new();
     }
 }
 
@@ -108,127 +119,18 @@ section! {
     }
 }
 
-section! {
-    /// `[[apps]]`: one application. The default has no identity and is refused: an id, a key and a secret are required.
-    AppSettings {
-        /// The id, in the paths of the HTTP API.
-        id: String = String::new(), Text(identifier);
-        /// The key, which clients know.
-        key: String = String::new(), Text(identifier);
-        /// The secret, which signs.
-        secret: Secret = Secret::default(), SecretText;
-        /// A disabled application is refused with 4003.
-        enabled: bool = true, Flag;
-        /// Whether clients may send `client-*` events.
-        client_events: bool = false, Flag;
-        /// Whether clients may sign in.
-        user_authentication: bool = true, Flag;
-        /// Whether signed-in users may watch others.
-        watchlist: bool = true, Flag;
-        /// Whether subscribers are told how many they are.
-        subscription_count: bool = false, Flag;
-        /// Connections of this application on this node; 0 is unlimited.
-        max_connections: usize = 0, Number(0..=MANY);
-        /// The close code of one connection more: 4004 stays away, 4100 comes back.
-        quota_close_code: u16 = 4004, Choice(&[4004, 4100]);
-        /// Who may connect from a browser; empty is everybody.
-        allowed_origins: Vec<String> = Vec::new(), TextList(origin);
-        /// Whether a missing `Origin` is refused when `allowed_origins` is set.
-        strict_origin: bool = false, Flag;
-        /// Whether plain `ws://` is refused with 4000.
-        force_tls: bool = false, Flag;
-        /// Whether the handshake carries a signed token.
-        handshake_auth: HandshakeAuth = HandshakeAuth::Off, Word::new();
-        /// The time to sign in or to subscribe with a signature before 4009; 0 is off.
-        authorization_timeout: Duration = Duration::ZERO, Time::within(MILLIS_100..=HOUR).or_off();
-    }
-    sections {
-        /// The limits of this application.
-        limits: AppLimitSettings;
+words! {
+    /// The form of a log line.
+    LogFormat {
+        /// Pretty on a terminal, JSON otherwise.
+        Auto = "auto",
+        /// For people.
+        Pretty = "pretty",
+        /// One object per line.
+        Json = "json",
     }
 }
-
-section! {
-    /// `[apps.limits]`: the limits of one application.
-    AppLimitSettings {
-        /// Bytes of the `data` of one published event.
-        max_event_bytes: usize = 10 * KIB, Size(1..=16 * MIB);
-        /// Channels that one publish may name.
-        max_channels_per_event: usize = 100, Number(1..=10_000);
-        /// Events in one batch.
-        max_batch: usize = 10, Number(1..=10_000);
-        /// Bytes of a channel name.
-        max_channel_name: usize = 200, Number(1..=1_024);
-        /// Characters of an event name.
-        max_event_name: usize = 200, Number(1..=1_024);
-        /// Distinct users on one presence channel.
-        max_presence_members: usize = 100, Number(1..=100_000);
-        /// Characters of a user id.
-        max_user_id: usize = 128, Number(1..=1_024);
-        /// Bytes of the JSON text of a `user_info`.
-        max_user_info_bytes: usize = KIB, Size(1..=MIB);
-        /// User ids in one watchlist.
-        max_watchlist: usize = 100, Number(0..=10_000);
-        /// Subscriptions of one connection; 0 is unlimited.
-        max_subscriptions: usize = 0, Number(0..=MANY);
-        /// Bytes of the `data` of one client event.
-        max_client_event_bytes: usize = 10 * KIB, Size(1..=16 * MIB);
-        /// Client events that one connection may send per second; 0 is unlimited.
-        client_events_per_second: u32 = 10, Number(0..=1_000_000);
-        /// How long a cache channel keeps its last event.
-        cache_ttl: Duration = Duration::from_secs(1_800), Time::within(MILLIS_100..=DAYS_30);
-        /// How far the timestamp of a signed request may lie from this clock.
-        timestamp_tolerance: Duration = Duration::from_secs(600), Time::within(SECOND..=DAY);
-    }
-}
-
-/// The form of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Pretty on a terminal, JSON otherwise.
-    Auto,
-    /// For people.
-    Pretty,
-    /// One object per line.
-    Json,
-}
-
-impl Keyword for LogFormat {
-    const WORDS: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("pretty", Self::Pretty), ("json", Self::Json)];
-}
-
-/// Whether the handshake carries a token that the application signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HandshakeAuth {
-    /// Tokens are not looked at.
-    Off,
-    /// A token is checked when there is one.
-    Optional,
-    /// Without a valid token the connection is refused with 4009.
-    Required,
-}
-
-impl Keyword for HandshakeAuth {
-    const WORDS: &'static [(&'static str, Self)] = &[("off", Self::Off), ("optional", Self::Optional), ("required", Self::Required)];
-}
-
-impl AppSettings {
-    /// An application with the defaults of an `[[apps]]` entry.
-    pub fn new(id: impl Into<String>, key: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self { id: id.into(), key: key.into(), secret: Secret::new(secret), ..Self::default() }
-    }
-
-    /// The application of a broker without configuration. Everybody knows its secret.
-    pub fn development() -> Self {
-        Self { client_events: true, ..Self::new("app-id", "app-key", "app-secret") }
-    }
-
-    /// Whether this is the well-known identity, whoever configured it.
-    pub fn is_development(&self) -> bool {
-        let Self { id, key, secret, .. } = Self::development();
-        self.id == id && self.key == key && self.secret == secret
-    }
-}
+keywords!(LogFormat);
 
 impl ServerSettings {
     /// Whether only this machine can reach the listener.
@@ -242,33 +144,12 @@ impl Settings {
     pub fn is_development(&self) -> bool {
         self.apps.iter().any(AppSettings::is_development)
     }
-
-    /// Checks every limit, and that ids and keys occur once. [`load`](super::load()) has done it; settings made in code have not
-    /// been through it.
-    ///
-    /// # Errors
-    /// The first key that breaks its rule.
-    pub fn validate(&self) -> Result<(), Violation> {
-        self.check()?;
-        for (i, app) in self.apps.iter().enumerate() {
-            let violation = |key: &str, reason| Violation { key: format!("apps[{i}].{key}"), reason };
-            app.check().map_err(|Violation { key, reason }| violation(&key, reason))?;
-            let taken = |field: &str, value: &str, of: fn(&AppSettings) -> &str| {
-                let first = self.apps[..i].iter().position(|earlier| of(earlier) == value);
-                first.map_or(Ok(()), |first| {
-                    Err(violation(field, Reason::Taken { value: value.to_owned(), by: format!("apps[{first}].{field}") }))
-                })
-            };
-            taken("id", &app.id, |app| &app.id)?;
-            taken("key", &app.key, |app| &app.key)?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{rules::Given, section::Section};
 
     #[test]
     fn the_default_is_a_broker_for_development() {
@@ -306,12 +187,10 @@ mod tests {
     #[test]
     fn every_key_can_be_read_back_as_it_is_printed() {
         fn round_trip<S: Section>(section: &S, copy: &mut S) {
-            for key in S::keys() {
-                let value = section.get(&key).unwrap_or_else(|| panic!("{key} has no value"));
-                if key != "secret" {
-                    let given = crate::config::rules::Given::Value(&value);
-                    assert_eq!(copy.set(&key, given), Some(Ok(())), "{key} = {value}");
-                }
+            let values = section.values();
+            assert_eq!(values.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(), S::keys());
+            for (key, value) in values.iter().filter(|(key, _)| key != "secret") {
+                assert_eq!(copy.set(key, Given::Value(value)), Some(Ok(())), "{key} = {value}");
             }
         }
         let settings = Settings::default();
@@ -322,5 +201,9 @@ mod tests {
         let mut copy = app.clone();
         round_trip(&app, &mut copy);
         assert_eq!(app, copy);
+        let rule = HoldSettings { context: vec![("team".to_owned(), "{token.team}".to_owned())], ..HoldSettings::development() };
+        let mut copy = rule.clone();
+        round_trip(&rule, &mut copy);
+        assert_eq!(rule, copy);
     }
 }

@@ -5,6 +5,7 @@
 mod bootstrap;
 mod builder;
 mod error;
+mod hold_rules;
 mod publisher;
 mod shutdown;
 mod socket;

@@ -38,7 +38,7 @@ pub(super) fn app(app: &AppSettings) -> App {
         client_events: app.client_events,
         user_authentication: app.user_authentication,
         watchlist: app.watchlist,
-        user_events: false,
+        user_events: app.user_events,
         subscription_count: app.subscription_count,
         max_connections: app.max_connections,
         quota_close_code: CloseCode::new(app.quota_close_code).unwrap_or(CloseCode::OVER_QUOTA),

@@ -1,7 +1,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use super::*;
-use crate::config::section::Section;
+use crate::config::{HoldSettings, ListenerKind, ListenerSettings, StoreKind, section::Section};
 
 const TRIO: &str = "[[apps]]\nid = \"a\"\nkey = \"k\"\nsecret = \"s3cret\"\n";
 
@@ -47,12 +47,33 @@ fn the_shipped_file_has_every_key_with_its_default_and_a_comment() {
     let text = shipped("holdline.toml");
     let loaded = loaded(&text, &[], &[]).unwrap();
     assert_eq!(loaded.settings, Settings::default());
-    for key in Settings::keys().into_iter().chain(AppSettings::keys().iter().map(|key| format!("apps[0].{key}"))) {
+    let below = |list: &str, keys: Vec<String>| keys.into_iter().map(|key| format!("{list}.{key}")).collect::<Vec<_>>();
+    let rule = below("apps[0].holds[0]", HoldSettings::keys());
+    for key in Settings::keys().into_iter().chain(below("apps[0]", AppSettings::keys())).chain(rule) {
         assert_eq!(origin(&loaded, &key), "test.toml", "{key} is missing");
     }
     let lines: Vec<&str> = text.lines().collect();
     for pair in lines.windows(2) {
         assert!(!pair[1].contains(" = ") || pair[1].starts_with('#') || pair[0].starts_with('#'), "no comment: {}", pair[1]);
+    }
+}
+
+#[test]
+fn the_shipped_file_has_listeners_in_comments_with_every_key_and_its_default() {
+    let commented = |line: &&str| line.starts_with('#') && !line.starts_with("# ") && *line != "#";
+    let text = shipped("holdline.toml");
+    let used: String = text.lines().map(|line| if commented(&line) { &line[1..] } else { line }).map(|line| format!("{line}\n")).collect();
+    let used = used.replace("url = \"sqlite\"", "url = \"postgres://127.0.0.1/holdline\"");
+    let loaded = loaded(&used, &[], &[]).unwrap();
+    let listeners = &loaded.settings.listeners;
+    assert_eq!(listeners.iter().map(|listener| listener.kind).collect::<Vec<_>>(), ListenerKind::ALL);
+    for key in ListenerSettings::keys() {
+        let given = (0..listeners.len()).find(|i| origin(&loaded, &format!("listeners[{i}].{key}")) == "test.toml");
+        let given = given.unwrap_or_else(|| panic!("{key} is missing"));
+        let value = |settings: &ListenerSettings| settings.values().into_iter().find(|(name, _)| *name == key);
+        // Those without a usable default show an example.
+        let is_example = ["name", "kind", "url", "channel"].contains(&key.as_str());
+        assert!(is_example || value(&listeners[given]) == value(&ListenerSettings::default()), "{key} is not its default");
     }
 }
 
@@ -65,8 +86,9 @@ fn the_production_file_starts_only_with_an_identity() {
         "secret = \"s\"",
         1,
     );
-    let loaded = loaded(&filled, &[], &[]).unwrap();
-    assert!(!loaded.settings.is_development());
+    let settings = loaded(&filled, &[], &[]).unwrap().settings;
+    assert!(!settings.is_development());
+    assert_eq!((settings.store.kind(), settings.apps[0].holds.len()), (StoreKind::Postgres, 1));
 }
 
 #[test]

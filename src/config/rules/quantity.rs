@@ -71,7 +71,7 @@ impl Rule for Time {
     }
 }
 
-fn time_text(time: Duration) -> String {
+pub(crate) fn time_text(time: Duration) -> String {
     // "120s" and not "2m": the form of the documentation.
     if time.subsec_nanos() == 0 { format!("{}s", time.as_secs()) } else { humantime::format_duration(time).to_string() }
 }

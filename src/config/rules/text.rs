@@ -12,8 +12,12 @@ use crate::config::{
 
 /// Longest host, path prefix or origin, in bytes.
 const MAX_ADDRESS: usize = 253;
+/// Longest path of a directory, in bytes: what the system takes.
+const MAX_PATH: usize = 4_095;
 /// Longest application id or key, in bytes.
 const MAX_IDENTIFIER: usize = 128;
+/// What a text without control characters is called.
+pub(super) const PRINTABLE: &str = "printable characters only";
 /// Longest secret, in bytes.
 const MAX_SECRET: usize = 512;
 
@@ -55,7 +59,7 @@ impl Rule for SecretText {
             return Err(Reason::Unreadable { expected: "the secret itself, not its redacted form" });
         }
         // The newline at the end of a secret that was read from a file signs everything wrongly, and cannot be seen.
-        only(secret, |c| !c.is_control(), "printable characters only")
+        only(secret, |c| !c.is_control(), PRINTABLE)
     }
 
     fn encode(&self, _: &Secret) -> toml::Value {
@@ -87,6 +91,13 @@ pub(crate) fn path_prefix(text: &str) -> Result<(), Reason> {
         });
     }
     Ok(())
+}
+
+/// A directory, which need not exist.
+pub(crate) fn directory(text: &str) -> Result<(), Reason> {
+    not_empty(text)?;
+    at_most(text, MAX_PATH)?;
+    only(text, |c| !c.is_control(), PRINTABLE)
 }
 
 /// An application's id or key: it stands in a path, in a query and before the colon of a signature.
@@ -133,15 +144,15 @@ pub(crate) fn log_filter(text: &str) -> Result<(), Reason> {
     })
 }
 
-fn not_empty(text: &str) -> Result<(), Reason> {
+pub(super) fn not_empty(text: &str) -> Result<(), Reason> {
     if text.is_empty() { Err(Reason::Empty) } else { Ok(()) }
 }
 
-fn at_most(text: &str, limit: usize) -> Result<(), Reason> {
+pub(super) fn at_most(text: &str, limit: usize) -> Result<(), Reason> {
     if text.len() > limit { Err(Reason::TooLong { length: text.len(), at_most: limit }) } else { Ok(()) }
 }
 
-fn only(text: &str, is_allowed: fn(char) -> bool, allowed: &'static str) -> Result<(), Reason> {
+pub(super) fn only(text: &str, is_allowed: fn(char) -> bool, allowed: &'static str) -> Result<(), Reason> {
     match text.chars().find(|c| !is_allowed(*c)) {
         Some(character) => Err(Reason::ForbiddenCharacter { character, allowed }),
         None => Ok(()),

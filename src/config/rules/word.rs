@@ -5,16 +5,28 @@ use std::marker::PhantomData;
 use super::{Rule, string};
 use crate::config::error::Reason;
 
-/// An enumeration that is written as a word.
+/// A closed list of words.
 pub(crate) trait Keyword: Copy + PartialEq + 'static {
-    /// Every word and its value.
-    const WORDS: &'static [(&'static str, Self)];
+    /// All of them.
+    const ALL: &'static [Self];
 
     /// The word of this value.
-    fn word(self) -> &'static str {
-        Self::WORDS.iter().find(|(_, value)| *value == self).map_or("", |(word, _)| word)
-    }
+    fn word(self) -> &'static str;
 }
+
+/// Lets lists that are declared with `words!` be values of keys.
+macro_rules! keywords {
+    ($($name:ty),+) => {
+        $(impl $crate::config::rules::Keyword for $name {
+            const ALL: &'static [Self] = Self::ALL;
+
+            fn word(self) -> &'static str {
+                self.as_str()
+            }
+        })+
+    };
+}
+pub(crate) use keywords;
 
 /// A word of `K`.
 pub(crate) struct Word<K>(PhantomData<K>);
@@ -30,8 +42,8 @@ impl<K: Keyword> Rule for Word<K> {
 
     fn decode(&self, value: &toml::Value) -> Result<K, Reason> {
         let text = string(value, "a word")?;
-        K::WORDS.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
-            let allowed: Vec<&str> = K::WORDS.iter().map(|(word, _)| *word).collect();
+        K::ALL.iter().copied().find(|value| value.word() == text).ok_or_else(|| {
+            let allowed: Vec<&str> = K::ALL.iter().map(|value| value.word()).collect();
             Reason::NotOneOf { allowed: allowed.join(", "), found: text.to_owned() }
         })
     }
