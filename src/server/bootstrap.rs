@@ -12,7 +12,7 @@ use std::{
 use actix_web::{App, HttpServer, dev, rt, web};
 use tokio::sync::Notify;
 
-use super::{Server, ServerError, publisher::Publisher, shutdown, socket, wiring};
+use super::{Server, ServerError, hold_rules, publisher::Publisher, shutdown, socket, wiring};
 use crate::{
     cluster::Broker,
     config::DrainSettings,
@@ -56,6 +56,13 @@ impl StopHandle {
 
 pub(super) async fn build<H: Handler>(server: Server<H>) -> Result<Application, ServerError> {
     server.settings.validate()?;
+    let Server { settings, broker, handler, wrap, routes } = server;
+    // The application is asked first: what it refuses is not looked at for a lock.
+    let handler = handler.and(hold_rules::configured_holds(&settings)?);
+    start(Server { settings, broker, handler, wrap, routes }).await
+}
+
+async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError> {
     let Server { settings, broker, handler, wrap, routes } = server;
     broker.limit_connections(socket::raise_open_files());
     let handler = Arc::new(handler);
