@@ -13,10 +13,10 @@ use super::{
 const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 /// How long a page of the log looks for entries of its application among those of others.
 const SCAN_FOR: Duration = Duration::from_secs(1);
-/// Entries that are read at once, at least: of many applications most are somebody else's.
-const MIN_BATCH: u32 = 200;
+/// Entries that are read at once. A store with many shards reads as many of each, and an entry may have 64 KiB.
+const ENTRIES_AT_ONCE: u32 = 200;
 /// Locks that are read at once.
-const BATCH: u32 = 1_000;
+const LOCKS_AT_ONCE: u32 = 1_000;
 
 /// What became of an operator's release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl LockManager {
     /// # Errors
     /// As [`Self::locks_of`].
     pub(crate) async fn locks_on(&self, app: &str, resource: &str) -> Result<Vec<LockRow>, StoreError> {
-        within(locks_on(&**self.store(), app, resource, BATCH)).await
+        within(locks_on(&**self.store(), app, resource, LOCKS_AT_ONCE)).await
     }
 
     /// Ends a lock of an application, whoever holds it. After an error it is not known whether that was done: ask again.
@@ -109,7 +109,7 @@ async fn events_of(
     let mut events = Vec::new();
     let mut moved = false;
     loop {
-        let (batch, end) = store.events_after(&next, page.limit.max(MIN_BATCH)).await?;
+        let (batch, end) = store.events_after(&next, ENTRIES_AT_ONCE).await?;
         if batch.is_empty() {
             break;
         }
