@@ -129,13 +129,9 @@ impl<R> LaneQueue<R> {
         withdrawn
     }
 
-    /// Withdraws a commit nobody waits for any more. What may have been written is released.
+    /// Withdraws a commit nobody waits for any more. What may have been written is released, also when the answer was given already:
+    /// it crossed with the caller's leaving, and nobody has seen it.
     pub(crate) fn abandon(&mut self, op: &CommitOp) -> Replies<R> {
-        let waits = self.commits.iter().any(|waiting| waiting.op.id == op.id);
-        let under_way = self.under_way.iter().any(|(id, _)| *id == op.id);
-        if !waits && !under_way {
-            return Vec::new();
-        }
         if op.holds.is_empty() {
             let (gone, kept) = std::mem::take(&mut self.commits).into_iter().partition(|waiting| waiting.op.id == op.id && !waiting.sent);
             self.commits = kept;
@@ -185,8 +181,13 @@ impl<R> LaneQueue<R> {
         for (op, answer) in batch.iter().zip(&answers) {
             let doubtful = op.holds.iter().any(|hold| self.doubtful.contains(&hold.id));
             // An earlier copy may arrive when the resource is free, and nobody would ever release it.
-            if doubtful && matches!(answer, Answer::Denied(_) | Answer::Invalid(_)) {
-                self.releases.push_back(ReleaseOp { certainty: Certainty::Unsure, ..release_of(op) });
+            match answer {
+                Answer::Denied(_) | Answer::Invalid(_) if doubtful => {
+                    self.releases.push_back(ReleaseOp { certainty: Certainty::Unsure, ..release_of(op) });
+                }
+                // There is a tombstone: no copy can take anything any more.
+                Answer::Gone => op.holds.iter().for_each(|hold| drop(self.doubtful.remove(&hold.id))),
+                _ => {}
             }
         }
         std::mem::take(&mut self.under_way).into_iter().zip(answers).map(|((_, reply), answer)| (reply, Ok(answer))).collect()
@@ -210,6 +211,8 @@ impl<R> LaneQueue<R> {
                 }
                 Vec::new()
             }
+            // Fenced meanwhile: everybody has been answered.
+            Batch::Commits(_) if self.under_way.is_empty() => Vec::new(),
             Batch::Commits(ops) => {
                 self.doubtful.extend(ops.iter().flat_map(|op| &op.holds).map(|hold| hold.id));
                 let ended: HashSet<HoldId> = self.releases.iter().flat_map(|op| &op.holds).map(|(hold, _)| *hold).collect();
@@ -228,8 +231,17 @@ impl<R> LaneQueue<R> {
         }
     }
 
-    /// The store refused a batch for good. Of several, each is tried alone; one alone is given up.
-    pub(crate) fn refused(&mut self, batch: Batch) -> Replies<R> {
+    /// The store refused a batch for good. Of several, each is tried alone. One alone is given up; an end at first only as to its events,
+    /// because whatever is wrong with those, the holds end.
+    pub(crate) fn refused(&mut self, mut batch: Batch) -> Replies<R> {
+        if let Batch::Releases(ops) = &mut batch
+            && let [op] = ops.as_mut_slice()
+            && !op.events.is_empty()
+            && !op.holds.is_empty()
+        {
+            op.events.clear();
+            return self.unknown(batch);
+        }
         let alone = match &batch {
             Batch::Releases(ops) => ops.len() == 1,
             Batch::Commits(ops) => ops.len() == 1,

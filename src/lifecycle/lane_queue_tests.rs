@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::lifecycle::store::{Denied, Granted, IfTaken, Mode, NewHold};
+use crate::lifecycle::store::{Denied, EventKind, Granted, IfTaken, Mode, NewEvent, NewHold};
 
 fn op(resource: &str) -> CommitOp {
     let hold = NewHold {
@@ -176,7 +176,48 @@ fn a_caller_who_leaves_takes_its_commit_along() {
     assert!(queue.abandon(&sent).is_empty());
     queue.committed(batch, yes(1));
     assert_eq!(resources(&queue.next_batch().unwrap()), ["b"], "what was written is released");
-    assert!(queue.abandon(&op("c")).is_empty(), "nothing is known of it");
+}
+
+#[test]
+fn a_caller_who_leaves_just_after_the_answer_leaves_no_hold_behind() {
+    let mut queue = queue();
+    let answered = op("a");
+    queue.push_commit(answered.clone(), "x").unwrap();
+    let batch = commits(queue.next_batch());
+    assert_eq!(queue.committed(batch, yes(1)).len(), 1, "the answer is on its way, and nobody will look at it");
+    assert!(queue.abandon(&answered).is_empty());
+    assert_eq!(resources(&queue.next_batch().expect("it is released")), ["a"]);
+}
+
+#[test]
+fn an_end_whose_events_are_refused_still_ends_the_holds() {
+    let mut queue = queue();
+    let event =
+        NewEvent { kind: EventKind::Event, event_type: "Left".into(), key: "a".into(), principal: None, payload: serde_json::Value::Null };
+    queue.push_release(ReleaseOp { events: vec![event], ..release_of(&op("a")) });
+    let batch = queue.next_batch().unwrap();
+    queue.refused(batch);
+    let again = releases(queue.next_batch());
+    assert_eq!((again[0].holds.len(), again[0].events.len()), (1, 0));
+    queue.refused(Batch::Releases(again));
+    assert!(queue.is_idle(), "what remains is for the comparison with the store");
+}
+
+#[test]
+fn nothing_is_remembered_of_a_doubtful_commit_that_is_gone() {
+    let mut queue = queue();
+    queue.push_commit(op("a"), "x").unwrap();
+    let batch = queue.next_batch().unwrap();
+    queue.unknown(batch);
+    let replay = commits(queue.next_batch());
+    queue.committed(replay, vec![Answer::Gone]);
+    assert!(queue.doubtful.is_empty() && queue.is_idle());
+    // And of one whose call comes back when the node is fenced already.
+    queue.push_commit(op("b"), "y").unwrap();
+    let batch = queue.next_batch().unwrap();
+    queue.fenced();
+    queue.unknown(batch);
+    assert!(queue.doubtful.is_empty() && queue.is_idle());
 }
 
 #[test]
