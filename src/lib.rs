@@ -55,7 +55,7 @@ pub use config::Settings;
 pub use domain::{Handler, MessageRouter, PerApp};
 #[doc(inline)]
 pub use lifecycle::{LockManager, store};
-pub use server::{Application, Server, ServerError, StopHandle};
+pub use server::{Application, OpenError, Server, ServerError, StopHandle};
 
 /// What an implementer types: `use holdline::prelude::*;`.
 pub mod prelude {

@@ -24,6 +24,7 @@ use crate::{
 /// Settings for a test: a free port, one worker (so that nothing can hide behind a second one), a short stop, two applications.
 pub(crate) fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
     let mut settings = Settings::default();
+    settings.store.url = "memory".into();
     settings.server.port = 0;
     settings.server.workers = 1;
     settings.drain.grace = Duration::from_secs(10);

@@ -10,7 +10,8 @@ CREATE TABLE holdline.setting (
   name  text PRIMARY KEY,
   value text NOT NULL
 );
-INSERT INTO holdline.setting VALUES ('shards', '16');
+-- Set by whoever installs, and fixed from then on: a resource's shard follows from it.
+INSERT INTO holdline.setting VALUES ('shards', coalesce(nullif(current_setting('holdline.shards', true), ''), '16'));
 
 CREATE TABLE holdline.node (
   incarnation  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -6,8 +6,7 @@ use actix_web::rt::{System, time::timeout};
 
 use super::{FileArgs, error::CliError};
 use crate::{
-    config::Settings,
-    lifecycle::store::{LifecycleStore, Migrated, Migrations, StoreError, StoreLimits},
+    lifecycle::store::{LifecycleStore, Migrated, StoreError},
     server::store::{self, Access, OpenError, StoreTarget},
 };
 
@@ -19,26 +18,17 @@ pub(super) fn with_store<F>(file: &FileArgs, access: Access, work: impl FnOnce(A
 where
     F: Future<Output = Result<(), CliError>>,
 {
-    let target = target(&file.load()?.settings);
+    let target = StoreTarget::from(&file.load()?.settings.store);
     System::new().block_on(async { work(in_time(store::beside(&target, access)).await?).await })
 }
 
 /// Brings the configured store's schema up to date.
 pub(super) fn migrate(file: &FileArgs) -> Result<Migrated, CliError> {
-    let target = target(&file.load()?.settings);
+    let target = StoreTarget::from(&file.load()?.settings.store);
     // No time limit: what it does to a large table may take long, and is done whole or not at all.
     Ok(System::new().block_on(store::migrate(&target))?)
 }
 
 async fn in_time<T>(opening: impl Future<Output = Result<T, OpenError>>) -> Result<T, OpenError> {
     timeout(OPEN_WITHIN, opening).await.unwrap_or(Err(StoreError::TimedOut(OPEN_WITHIN).into()))
-}
-
-fn target(_settings: &Settings) -> StoreTarget {
-    StoreTarget {
-        url: std::env::var("DATABASE_URL").unwrap_or_else(|_| "sqlite".to_owned()),
-        data_dir: "./holdline-data".into(),
-        migrations: Migrations::Apply,
-        limits: StoreLimits::default(),
-    }
 }

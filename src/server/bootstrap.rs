@@ -12,14 +12,14 @@ use std::{
 use actix_web::{App, HttpServer, dev, rt, web};
 use tokio::sync::Notify;
 
-use super::{Server, ServerError, hold_rules, publisher::Publisher, shutdown, socket, wiring};
+use super::{Server, ServerError, hold_rules, locks, locks::Lifecycle, publisher::Publisher, shutdown, socket, wiring};
 use crate::{
     cluster::Broker,
     config::DrainSettings,
     connection::{self, Transport},
     domain::Handler,
     http,
-    lifecycle::{DoorbellSettings, Handover, LockSettings, Node, Owed, Publishing},
+    lifecycle::{Handover, Owed, Publishing},
 };
 
 /// actix-http gives a write buffer that a burst has grown back only in part: keep it small (design, section 5.2).
@@ -37,7 +37,7 @@ pub struct Application {
     serving: rt::task::JoinHandle<std::io::Result<()>>,
     handle: dev::ServerHandle,
     broker: Broker,
-    node: Option<Node>,
+    lifecycle: Option<Lifecycle>,
     drain: DrainSettings,
     owed: Arc<Owed>,
     stop: Arc<Notify>,
@@ -66,11 +66,8 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
     let Server { settings, broker, handler, wrap, routes } = server;
     broker.limit_connections(socket::raise_open_files());
     let handler = Arc::new(handler);
-    let node = start_node(&settings, &broker).await?;
-    let locks = node.as_ref().map(|node| node.locks().clone());
-    if let Some(locks) = &locks {
-        broker.set_locks(locks.clone());
-    }
+    let lifecycle = locks::start(&settings, &broker, Vec::new()).await?;
+    let locks = broker.locks().cloned();
     let (handover, jobs) = Handover::new();
     Publisher::start(Publishing::new(Arc::clone(&handler), settings.server.hook_timeout, locks, &handover), jobs);
     let owed = handover.owed();
@@ -131,7 +128,7 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
         tracing::info!(server.host = %addr.ip(), server.port = addr.port(), "Listening on {addr}");
     }
     broker.set_ready();
-    Ok(Application { addrs, serving, handle, broker, node, drain: settings.drain, owed, stop: Arc::default() })
+    Ok(Application { addrs, serving, handle, broker, lifecycle, drain: settings.drain, owed, stop: Arc::default() })
 }
 
 fn all_routes<H: Handler>(routes: &mut web::ServiceConfig) {
@@ -182,49 +179,14 @@ impl Application {
         }
         let started = Instant::now();
         tokio::select! {
-            () = shutdown::drain(&self.broker, &self.drain, self.node.as_ref(), &self.owed) => {}
+            () = shutdown::drain(&self.broker, &self.drain, self.lifecycle.as_ref(), &self.owed) => {}
             name = signals.next() => tracing::warn!("Stopping at once: got {name} again"),
         }
-        if let Some(node) = self.node.take() {
-            node.leave(self.drain.grace.saturating_sub(started.elapsed())).await;
+        if let Some(lifecycle) = self.lifecycle.take() {
+            lifecycle.leave(self.drain.grace.saturating_sub(started.elapsed())).await;
         }
         self.handle.stop(false).await;
         tracing::info!("Stopped");
         Ok(())
     }
-}
-
-/// Interim, until `[store]` can be configured: `DATABASE_URL`, or SQLite in `./holdline-data`, or in memory if somebody has that.
-async fn start_node(_settings: &crate::config::Settings, broker: &Broker) -> Result<Option<Node>, ServerError> {
-    use crate::lifecycle::store::{
-        DataDirectory, LifecycleStore, Migrations, Naming, PostgresOptions, PostgresStore, SqliteStore, StoreLimits,
-    };
-    let limits = StoreLimits::default();
-    let directory = DataDirectory::open(DataDirectory::DEFAULT).ok();
-    let node_name = directory.as_ref().map_or_else(|| "node".to_owned(), |directory| directory.node_name().to_owned());
-    let naming = if directory.is_some() { Naming::Unique } else { Naming::Shared };
-    let store: Arc<dyn LifecycleStore> = match (std::env::var("DATABASE_URL"), directory) {
-        (Ok(url), _) => Arc::new(PostgresStore::connect(PostgresOptions::new(url)).await?),
-        (Err(_), Some(directory)) => Arc::new(SqliteStore::open(directory, Migrations::Apply, limits).await?),
-        (Err(_), None) => Arc::new(SqliteStore::in_memory(limits).await?),
-    };
-    let time = |name: &str, default: u64| {
-        let millis = std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
-        Duration::from_millis(millis)
-    };
-    let settings = LockSettings {
-        node_name,
-        naming,
-        acquire_timeout: Duration::from_secs(2),
-        heartbeat_interval: time("INTERIM_HEARTBEAT_MS", 3_000),
-        lease: time("INTERIM_LEASE_MS", 12_000),
-        sweep_interval: time("INTERIM_SWEEP_MS", 1_000),
-        reconcile_interval: Duration::from_secs(60),
-        doorbell: DoorbellSettings::default(),
-        retention: Duration::from_secs(7 * 24 * 60 * 60),
-        close_on_doubt: false,
-        max_holds: 100,
-        limits,
-    };
-    Ok(Some(Node::start(store, settings, Arc::new(broker.notices()), Vec::new()).await?))
 }

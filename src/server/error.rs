@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::store::OpenError;
 use crate::{config::Violation, lifecycle::store::StoreError};
 
 /// A start that failed, or a listener that gave up.
@@ -34,6 +35,9 @@ pub enum ServerError {
     /// The store of locks and of the log cannot be used.
     #[error("cannot use the store")]
     Store(#[from] StoreError),
+    /// The store that is configured cannot be opened.
+    #[error("cannot open the store")]
+    OpenStore(#[from] OpenError),
     /// Signals cannot be listened for.
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),

@@ -6,6 +6,7 @@ mod bootstrap;
 mod builder;
 mod error;
 mod hold_rules;
+mod locks;
 mod publisher;
 mod shutdown;
 mod socket;
@@ -17,6 +18,7 @@ mod wiring;
 pub use bootstrap::{Application, StopHandle};
 pub use builder::Server;
 pub use error::ServerError;
+pub use store::OpenError;
 
 use crate::config::Loaded;
 

@@ -11,11 +11,12 @@ use std::{
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::locks::Lifecycle;
 use crate::{
     cluster::Broker,
     config::DrainSettings,
     domain::{CloseCause, Conn},
-    lifecycle::{Node, Owed},
+    lifecycle::Owed,
     protocol::CloseCode,
 };
 
@@ -46,13 +47,13 @@ impl Signals {
 
 /// Sends every connection away with 4200, spread over `spread` so that they do not come back as one wave, and waits until they
 /// are gone and closed, at most `grace` in all.
-pub(super) async fn drain(broker: &Broker, settings: &DrainSettings, node: Option<&Node>, owed: &Owed) {
+pub(super) async fn drain(broker: &Broker, settings: &DrainSettings, lifecycle: Option<&Lifecycle>, owed: &Owed) {
     let started = Instant::now();
     broker.start_draining();
     let had_sockets = broker.socket_count() > 0;
     let drained = async {
-        if let Some(node) = node {
-            node.drain().await;
+        if let Some(lifecycle) = lifecycle {
+            lifecycle.drain().await;
         }
         close_all(broker, settings.spread.min(settings.grace)).await;
         while broker.socket_count() > 0 || broker.connection_count() > 0 {

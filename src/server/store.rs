@@ -5,9 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use crate::lifecycle::store::{
-    BootId, DataDirectory, LifecycleStore, Migrated, Migrations, Naming, PostgresOptions, PostgresStore, SqliteStore, StoreError,
-    StoreLimits,
+use crate::{
+    config::StoreSettings,
+    lifecycle::store::{
+        BootId, DataDirectory, LifecycleStore, Migrated, Migrations, Naming, PostgresOptions, PostgresStore, SqliteStore, StoreError,
+        StoreLimits,
+    },
 };
 
 /// Where locks and log are kept, and what is accepted there.
@@ -15,12 +18,30 @@ use crate::lifecycle::store::{
 pub(crate) struct StoreTarget {
     /// `sqlite`, `memory`, `none`, or `postgres://…`. It may hold a password.
     pub(crate) url: String,
+    /// PostgreSQL without the pooler that `url` goes through.
+    pub(crate) direct_url: Option<String>,
+    /// How many shards a fresh PostgreSQL schema gets.
+    pub(crate) shards: u16,
     /// Of this node alone.
     pub(crate) data_dir: PathBuf,
     /// What the broker does about a schema that is missing or old.
     pub(crate) migrations: Migrations,
     /// Of single values.
     pub(crate) limits: StoreLimits,
+}
+
+impl From<&StoreSettings> for StoreTarget {
+    fn from(settings: &StoreSettings) -> Self {
+        let StoreSettings { max_resource_bytes, max_principal_bytes, max_context_bytes, max_holds, .. } = *settings;
+        Self {
+            url: settings.url.expose().to_owned(),
+            direct_url: (!settings.direct_url.is_empty()).then(|| settings.direct_url.expose().to_owned()),
+            shards: settings.shards,
+            data_dir: PathBuf::from(&settings.data_dir),
+            migrations: if settings.migrate { Migrations::Apply } else { Migrations::Forbid },
+            limits: StoreLimits { max_resource_bytes, max_principal_bytes, max_context_bytes, max_holds, ..StoreLimits::default() },
+        }
+    }
 }
 
 /// A store that a broker serves from.
@@ -49,7 +70,7 @@ pub(crate) enum Access {
 
 /// Why there is no store to work with.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenError {
+pub enum OpenError {
     /// The store says why.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -121,7 +142,13 @@ pub(crate) async fn serve(target: &StoreTarget) -> Result<Option<OpenStore>, Ope
         }
         Kind::Postgres(url) => {
             let (node_name, naming, directory) = name_of_node(&target.data_dir);
-            let options = PostgresOptions { migrations: target.migrations, limits: target.limits, ..PostgresOptions::new(url) };
+            let options = PostgresOptions {
+                direct_url: target.direct_url.clone(),
+                migrations: target.migrations,
+                shards: target.shards,
+                limits: target.limits,
+                ..PostgresOptions::new(url)
+            };
             let postgres = Arc::new(PostgresStore::connect(options).await?);
             OpenStore {
                 store: Arc::clone(&postgres) as Arc<dyn LifecycleStore>,
@@ -191,7 +218,7 @@ pub(crate) async fn migrate(target: &StoreTarget) -> Result<Migrated, OpenError>
             })?;
             Ok(SqliteStore::migrate(&directory).await?)
         }
-        Kind::Postgres(url) => Ok(PostgresStore::migrate(url).await?),
+        Kind::Postgres(url) => Ok(PostgresStore::migrate(url, target.shards).await?),
     }
 }
 
@@ -200,7 +227,8 @@ mod tests {
     use super::*;
 
     fn target(url: &str, data_dir: &Path) -> StoreTarget {
-        StoreTarget { url: url.to_owned(), data_dir: data_dir.to_owned(), migrations: Migrations::Apply, limits: StoreLimits::default() }
+        let settings = StoreSettings { url: url.into(), data_dir: data_dir.display().to_string(), ..StoreSettings::default() };
+        StoreTarget::from(&settings)
     }
 
     #[tokio::test]

@@ -35,6 +35,8 @@ pub struct PostgresOptions {
     pub direct_url: Option<String>,
     /// What to do about a schema that is missing or old.
     pub migrations: Migrations,
+    /// How many shards a fresh schema gets; fixed from then on.
+    pub shards: u16,
     /// What is accepted.
     pub limits: StoreLimits,
     /// How long the database may work on a write.
@@ -57,6 +59,7 @@ impl PostgresOptions {
             url: url.into(),
             direct_url: None,
             migrations: Migrations::Apply,
+            shards: 16,
             limits: StoreLimits::default(),
             statement_timeout: Duration::from_secs(2),
             call_timeout: Duration::from_secs(3),
@@ -92,7 +95,7 @@ impl PostgresStore {
         let address = address(&options.url)?;
         let direct = options.direct_url.as_deref().map_or_else(|| Ok(address.clone()), self::address)?;
         let limits = Limits { statement: options.statement_timeout, call: options.call_timeout };
-        let (_, shards) = schema::prepare(&address, options.migrations).await?;
+        let (_, shards) = schema::prepare(&address, options.migrations, options.shards).await?;
         let slot = || Slot::new(address.clone(), limits);
         let reads = PgPoolOptions::new()
             .max_connections(options.readers.max(1))
@@ -119,12 +122,12 @@ impl PostgresStore {
         })
     }
 
-    /// Brings the schema up to date, and nothing else.
+    /// Brings the schema up to date, and nothing else. A fresh one gets so many shards.
     ///
     /// # Errors
     /// As [`Self::connect`].
-    pub async fn migrate(url: &str) -> Result<Migrated, StoreError> {
-        schema::prepare(&address(url)?, Migrations::Apply).await.map(|(migrated, _)| migrated)
+    pub async fn migrate(url: &str, shards: u16) -> Result<Migrated, StoreError> {
+        schema::prepare(&address(url)?, Migrations::Apply, shards).await.map(|(migrated, _)| migrated)
     }
 
     /// Moves a consumer on, in a transaction of the caller: a listener's effect and its offset are committed together. Roll back on

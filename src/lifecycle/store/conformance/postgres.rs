@@ -178,7 +178,7 @@ async fn schemas_that_do_not_fit_and_roles_without_rights_are_refused_with_a_rea
     let poor = cluster::url(&name, &role);
     assert!(matches!(connect(&poor).await, Err(StoreError::NotPermitted { action: "create schema holdline", .. })));
     // Nodes that start together: one migrates.
-    let (first, second) = tokio::join!(PostgresStore::migrate(&url), PostgresStore::migrate(&url));
+    let (first, second) = tokio::join!(PostgresStore::migrate(&url, 16), PostgresStore::migrate(&url, 16));
     let mut steps = [first.unwrap(), second.unwrap()];
     steps.sort_by_key(|step| step.from);
     assert_eq!(steps, [Migrated { from: 0, to: 4 }, Migrated { from: 4, to: 4 }]);

@@ -14,9 +14,11 @@ use crate::lifecycle::store::{
 const OLDEST: i32 = 140_000;
 
 /// Checks everything, migrates if that is allowed; what that did, and how many shards there are.
-pub(super) async fn prepare(address: &PgConnectOptions, policy: Migrations) -> Result<(Migrated, u16), StoreError> {
+pub(super) async fn prepare(address: &PgConnectOptions, policy: Migrations, shards_of_fresh: u16) -> Result<(Migrated, u16), StoreError> {
     let mut connection = PgConnection::connect_with(address).await?;
     check_server(&mut connection).await?;
+    // What the first migration installs with.
+    sqlx::query("SELECT set_config('holdline.shards', $1, false)").bind(shards_of_fresh.to_string()).execute(&mut connection).await?;
     let migrated = migrate(&mut connection, policy).await?;
     check_rights(&mut connection).await?;
     let shards = shards(&mut connection).await?;
