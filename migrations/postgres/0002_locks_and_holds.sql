@@ -88,49 +88,109 @@ CREATE FUNCTION holdline.shards_of(p_ops jsonb) RETURNS smallint[] LANGUAGE sql 
     FROM jsonb_array_elements(p_ops) o, jsonb_array_elements((o -> 'holds') || (o -> 'events')) part
 $$;
 
--- What nobody contends for is most of the work, and is written in one statement: ops of new holds and nothing else, whose resources
--- have no live lock and occur once in the batch, also among the keys of events, so that entries about one resource keep their order.
--- The subselects with LIMIT stay look-ups: as EXISTS they may become a hash of the whole table.
-CREATE FUNCTION holdline.grant_free(p_incarnation bigint, p_ops jsonb) RETURNS TABLE (op integer, hold uuid, fence bigint)
-LANGUAGE plpgsql AS $$
+-- All that is alive on a resource, for whoever is refused.
+CREATE FUNCTION holdline.holders(p_app text, p_resource text) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_agg(jsonb_build_object('fence', l.fence, 'principal', l.principal, 'mode', l.mode, 'state', l.state,
+           'since_ms', (extract(epoch FROM l.acquired_at) * 1000)::bigint) ORDER BY l.fence)
+    FROM holdline.lock l WHERE l.app = p_app AND l.resource = p_resource AND l.state <> 'released'
+$$;
+
+-- Most of a batch does not depend on the rest of it, and is decided and written in one statement. Left to commit(), op by op, are: ops
+-- that take a lock from somebody; ops of which one may write what decides about another, since both mention a resource; and whatever
+-- shares a socket with these, so that a connection's entries stay in order. Ops that write nothing are in nobody's way: refused by what
+-- was there before, gone, replayed. p_heads: the last position of each shard, as lock_shards() returns it.
+CREATE FUNCTION holdline.commit_independent(p_incarnation bigint, p_ops jsonb, p_heads bigint[])
+RETURNS TABLE (op integer, hold uuid, outcome text, fence bigint, holders jsonb) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  WITH part AS MATERIALIZED (
-    SELECT (o.ordinality - 1)::integer AS op, o.value ->> 'socket' AS socket, o.value ->> 'app' AS app,
-           o.value -> 'events' = '[]' AS silent, h.*
-      FROM jsonb_array_elements(p_ops) WITH ORDINALITY o, jsonb_to_recordset(o.value -> 'holds')
-        AS h (hold uuid, shard smallint, resource text, mode text, principal text, topic text, context jsonb, grace_ms integer)
-  ), mentioned AS (
-    SELECT app, resource, count(*) AS times
-      FROM (SELECT app, resource FROM part
-            UNION ALL SELECT o ->> 'app', e ->> 'key' FROM jsonb_array_elements(p_ops) o, jsonb_array_elements(o -> 'events') e) m
-     GROUP BY app, resource
-  ), contended AS (
-    SELECT p.op FROM part p JOIN mentioned m USING (app, resource)
-     WHERE NOT p.silent OR m.times > 1
-        OR (SELECT true FROM holdline.tombstone t WHERE t.hold = p.hold LIMIT 1)
-        OR (SELECT true FROM holdline.hold h WHERE h.hold = p.hold LIMIT 1)
-        OR (SELECT true FROM holdline.lock l WHERE l.app = p.app AND l.resource = p.resource AND l.state <> 'released' LIMIT 1)
-  ), free AS MATERIALIZED (
-    SELECT p.*, nextval('holdline.fence') AS fence FROM part p WHERE p.op NOT IN (SELECT c.op FROM contended c)
+  WITH asked AS MATERIALIZED (
+    SELECT (o.ordinality - 1)::integer AS op, o.value AS op_json, (o.value ->> 'id')::uuid AS id, o.value ->> 'socket' AS socket,
+           o.value ->> 'app' AS app
+      FROM jsonb_array_elements(p_ops) WITH ORDINALITY o
+  ), part AS (                                                       -- what the ops mention: a hold each, or an event
+    SELECT a.op, a.id, a.socket, a.app, h.*, NULL AS kind, NULL AS type, false AS logged, dead.found AS dead, former.fence AS former_fence,
+           former.outcome AS former_outcome, own.fence AS own_fence, own.state AS own_state, others.found AS conflicts,
+           others.found AND (h.if_taken = 'take' OR (h.if_taken = 'take-if-in-grace' AND NOT others.held)) AS takes, others.misplaced
+      FROM asked a
+     CROSS JOIN LATERAL ROWS FROM (jsonb_to_recordset(a.op_json -> 'holds') AS (hold uuid, shard smallint, resource text, mode text,
+             if_taken text, principal text, topic text, grace_ms integer))
+           WITH ORDINALITY h (hold, shard, resource, mode, if_taken, principal, topic, grace_ms, number)
+     CROSS JOIN LATERAL (SELECT count(*) > 0 AS found FROM holdline.tombstone t WHERE t.hold = h.hold) dead
+      LEFT JOIN LATERAL (SELECT f.fence, f.outcome FROM holdline.hold f WHERE f.hold = h.hold LIMIT 1) former ON true
+      LEFT JOIN LATERAL (SELECT l.fence, l.state FROM holdline.lock l WHERE l.app = a.app AND l.resource = h.resource
+                            AND l.mode = h.mode AND l.principal = h.principal AND l.state <> 'released' LIMIT 1) own ON true
+     CROSS JOIN LATERAL (SELECT coalesce(bool_or(l.fence IS DISTINCT FROM own.fence AND (l.mode = 'exclusive' OR h.mode = 'exclusive')),
+                                         false) AS found,
+                                coalesce(bool_or(l.fence IS DISTINCT FROM own.fence AND l.state = 'held'), false) AS held,
+                                coalesce(bool_or(l.shard <> h.shard), false) AS misplaced
+                           FROM holdline.lock l WHERE l.app = a.app AND l.resource = h.resource AND l.state <> 'released') others
+    UNION ALL
+    SELECT a.op, a.id, a.socket, a.app, NULL, e.shard, e.key, NULL, NULL, e.principal, NULL, NULL, e.number, e.kind,
+           e.type, logged.found, false, NULL, NULL, NULL, NULL, false, false, false
+      FROM asked a
+     CROSS JOIN LATERAL ROWS FROM (jsonb_to_recordset(a.op_json -> 'events') AS (shard smallint, kind text, type text, key text,
+             principal text)) WITH ORDINALITY e (shard, kind, type, key, principal, number)
+     CROSS JOIN LATERAL (SELECT count(*) > 0 AS found FROM holdline.event f WHERE f.operation = a.id) logged
+  ), decided AS (
+    SELECT p.*, CASE WHEN bool_or(dead) OVER o THEN 'gone'
+                     WHEN count(hold) OVER o = count(former_fence) OVER o AND (count(hold) OVER o > 0 OR bool_or(logged) OVER o)
+                       THEN 'replayed'
+                     WHEN count(former_fence) OVER o > 0 THEN 'gone'
+                     WHEN bool_or(conflicts AND NOT takes) OVER o THEN 'denied' ELSE 'written' END AS verdict,
+           count(hold) OVER o AS holds, min(number) FILTER (WHERE conflicts AND NOT takes) OVER o AS refused
+      FROM part p WINDOW o AS (PARTITION BY op)
+  ), entangled AS MATERIALIZED (
+    SELECT d.*, d.misplaced OR (d.verdict IN ('written', 'denied') AND bool_or(d.takes) OVER about)
+                OR (d.verdict = 'denied' AND bool_or(d.verdict = 'written' AND d.hold IS NOT NULL) OVER about)
+                OR (d.verdict = 'written' AND bool_or(d.verdict = 'written' AND d.hold IS NOT NULL) OVER about
+                    AND min(d.op) FILTER (WHERE d.verdict = 'written') OVER about
+                     <> max(d.op) FILTER (WHERE d.verdict = 'written') OVER about) AS hard
+      FROM decided d WINDOW about AS (PARTITION BY d.app, d.resource)
+  ), done AS MATERIALIZED (
+    SELECT i.*, CASE WHEN i.verdict = 'replayed' THEN i.former_fence
+                     WHEN i.verdict = 'written' AND i.hold IS NOT NULL THEN coalesce(i.own_fence, nextval('holdline.fence')) END AS fence,
+           CASE WHEN i.verdict = 'written' THEN
+             CASE WHEN i.hold IS NULL THEN p_ops -> i.op -> 'events' -> (i.number - 1)::integer -> 'payload'
+                  ELSE p_ops -> i.op -> 'holds' -> (i.number - 1)::integer -> 'context' END END AS payload
+      FROM (SELECT * FROM entangled WHERE socket NOT IN (SELECT e.socket FROM entangled e WHERE e.hard)
+             ORDER BY op, hold IS NULL, number) i
   ), locked AS (
     INSERT INTO holdline.lock (fence, shard, app, resource, mode, principal, state, topic, context, grace_ms, socket_id)
-    SELECT fence, shard, app, resource, mode, principal, 'held', topic, context, grace_ms, socket FROM free
+    SELECT d.fence, d.shard, d.app, d.resource, d.mode, d.principal, 'held', d.topic, d.payload, d.grace_ms, d.socket
+      FROM done d WHERE d.verdict = 'written' AND d.hold IS NOT NULL AND d.own_fence IS NULL
+  ), resumed AS (
+    UPDATE holdline.lock l SET state = 'held', grace_until = NULL, cause = NULL, detected_ms_before_commit = NULL, socket_id = d.socket
+      FROM done d WHERE d.verdict = 'written' AND d.own_state = 'grace' AND l.fence = d.own_fence
   ), held AS (
     INSERT INTO holdline.hold (hold, fence, shard, incarnation, socket_id, outcome)
-    SELECT hold, fence, shard, p_incarnation, socket, 'granted' FROM free
+    SELECT d.hold, d.fence, d.shard, p_incarnation, d.socket,
+           CASE d.own_state WHEN 'held' THEN 'attached' WHEN 'grace' THEN 'resumed' ELSE 'granted' END
+      FROM done d WHERE d.verdict = 'written' AND d.hold IS NOT NULL
+  ), entry AS MATERIALIZED (
+    SELECT d.*, p_heads[d.shard + 1] + row_number() OVER (PARTITION BY d.shard ORDER BY d.op, d.hold IS NULL, d.number) AS position
+      FROM done d WHERE d.verdict = 'written' AND d.own_fence IS NULL AND NOT d.logged
   ), head AS (
-    UPDATE holdline.shard_head s SET last_position = s.last_position + c.entries
-      FROM (SELECT shard, count(*) AS entries FROM free GROUP BY shard) c
-     WHERE s.shard = c.shard RETURNING s.shard, s.last_position - c.entries AS base
+    UPDATE holdline.shard_head s SET last_position = e.last
+      FROM (SELECT shard, max(position) AS last FROM entry GROUP BY shard) e WHERE s.shard = e.shard
   ), logged AS (
-    INSERT INTO holdline.event (shard, position, kind, type, app, resource, fence, principal, socket_id, incarnation, payload)
-    SELECT f.shard, head.base + row_number() OVER (PARTITION BY f.shard ORDER BY f.op, f.fence), 'locked',
-           holdline.event_type(f.topic, 'locked'), f.app, f.resource, f.fence, f.principal, f.socket, p_incarnation, f.context
-      FROM free f JOIN head USING (shard)
+    INSERT INTO holdline.event (shard, position, kind, type, app, resource, fence, principal, socket_id, incarnation, payload, operation,
+                                operation_index)
+    SELECT e.shard, e.position, coalesce(e.kind, 'locked'), coalesce(e.type, holdline.event_type(e.topic, 'locked')), e.app, e.resource,
+           e.fence, e.principal, e.socket, p_incarnation, e.payload, CASE WHEN e.hold IS NULL THEN e.id END,
+           CASE WHEN e.hold IS NULL THEN e.number END
+      FROM entry e
   )
-  SELECT f.op, f.hold, f.fence FROM free f;
+  SELECT d.op, CASE WHEN d.verdict <> 'gone' THEN d.hold END,
+         CASE WHEN d.verdict IN ('gone', 'denied') THEN d.verdict WHEN d.hold IS NULL THEN 'committed'
+              WHEN d.verdict = 'replayed' THEN d.former_outcome
+              ELSE CASE d.own_state WHEN 'held' THEN 'attached' WHEN 'grace' THEN 'resumed' ELSE 'granted' END END,
+         d.fence,
+         CASE WHEN d.verdict = 'denied' THEN holdline.holders(d.app, d.resource) END
+    FROM done d
+   WHERE CASE d.verdict WHEN 'denied' THEN d.hold IS NOT NULL AND d.number = d.refused
+                        WHEN 'gone' THEN d.hold IS NOT NULL AND d.number = 1
+                        ELSE d.hold IS NOT NULL OR (d.holds = 0 AND d.number = 1) END;
 END $$;
 
 -- One connection's outcome per op: all of its holds and events, or none; a refused op leaves the others of the batch alone.
@@ -144,8 +204,10 @@ DECLARE
   v_new     record;
   v_shards  smallint[] := holdline.shards_of(p_ops);
   v_heads   bigint[];
-  v_granted integer[] := '{}';
+  v_done    integer[] := '{}';
   v_holds   uuid[];
+  v_outcomes text[];
+  v_holders jsonb[];
   v_fences  bigint[];
   v_found   integer;
   v_live    boolean;
@@ -155,11 +217,13 @@ DECLARE
 BEGIN
   PERFORM holdline.enter(p_incarnation);
   v_heads := holdline.lock_shards(v_shards);
-  IF jsonb_array_length(p_ops) >= 4 THEN                              -- for fewer, one by one is as fast
-    SELECT array_agg(g.op), array_agg(g.hold), array_agg(g.fence) INTO v_granted, v_holds, v_fences
-      FROM holdline.grant_free(p_incarnation, p_ops) g;
-    RETURN QUERY SELECT g.op, g.hold, 'granted', g.fence, '{}'::bigint[], NULL::jsonb
-      FROM unnest(v_granted, v_holds, v_fences) g (op, hold, fence);
+  IF jsonb_array_length(p_ops) > 2 THEN                               -- one or two are faster one by one
+    SELECT array_agg(i.op), array_agg(i.hold), array_agg(i.outcome), array_agg(i.fence), array_agg(i.holders)
+      INTO v_done, v_holds, v_outcomes, v_fences, v_holders
+      FROM holdline.commit_independent(p_incarnation, p_ops, v_heads) i;
+    RETURN QUERY SELECT d.op, d.hold, d.outcome, d.fence, '{}'::bigint[], d.holders
+      FROM unnest(v_done, v_holds, v_outcomes, v_fences, v_holders) d (op, hold, outcome, fence, holders);
+    IF (SELECT count(DISTINCT d) FROM unnest(v_done) d) = jsonb_array_length(p_ops) THEN RETURN; END IF;
     v_heads := holdline.lock_shards(v_shards);
   END IF;
   <<each_op>>
@@ -167,7 +231,7 @@ BEGIN
     SELECT (o.ordinality - 1)::integer AS number, (o.value ->> 'id')::uuid AS id, o.value ->> 'socket' AS socket,
            o.value ->> 'app' AS app, o.value -> 'holds' AS holds, o.value -> 'events' AS events
       FROM jsonb_array_elements(p_ops) WITH ORDINALITY o
-     WHERE (o.ordinality - 1)::integer <> ALL (coalesce(v_granted, '{}'))
+     WHERE (o.ordinality - 1)::integer NOT IN (SELECT d FROM unnest(v_done) d)
   LOOP
     op := v_op.number; hold := NULL; fence := NULL; displaced := '{}'; holders := NULL;
 
@@ -204,11 +268,8 @@ BEGIN
       END IF;
       v_live := v_live OR v_taken.live > 0;
       IF v_taken.conflicting > 0 AND NOT (v_new.if_taken = 'take' OR (v_new.if_taken = 'take-if-in-grace' AND v_taken.held = 0)) THEN
-        SELECT jsonb_agg(jsonb_build_object('fence', l.fence, 'principal', l.principal, 'mode', l.mode, 'state', l.state,
-                 'since_ms', (extract(epoch FROM l.acquired_at) * 1000)::bigint) ORDER BY l.fence)
-          INTO holders
-          FROM holdline.lock l WHERE l.app = v_op.app AND l.resource = v_new.resource AND l.state <> 'released';
-        outcome := 'denied'; hold := v_new.hold; RETURN NEXT; CONTINUE each_op;
+        outcome := 'denied'; hold := v_new.hold; holders := holdline.holders(v_op.app, v_new.resource);
+        RETURN NEXT; CONTINUE each_op;
       END IF;
     END LOOP;
 
@@ -242,7 +303,8 @@ BEGIN
           v_heads[v_taken.shard + 1] := v_heads[v_taken.shard + 1] + 1;
           INSERT INTO holdline.event (shard, position, kind, type, app, resource, fence, principal, socket_id, incarnation, cause, payload)
           VALUES (v_taken.shard, v_heads[v_taken.shard + 1], 'unlocked', holdline.event_type(v_taken.topic, 'unlocked'),
-                  v_taken.app, v_taken.resource, v_taken.fence, v_taken.principal, v_taken.socket_id, p_incarnation, 'taken_over', v_taken.context);
+                  v_taken.app, v_taken.resource, v_taken.fence, v_taken.principal, v_taken.socket_id, p_incarnation, 'taken_over',
+                  v_taken.context);
           displaced := displaced || v_taken.fence;
         END LOOP;
       END IF;
@@ -261,6 +323,7 @@ BEGIN
 
     FOR v_new IN SELECT e.* FROM ROWS FROM (jsonb_to_recordset(v_op.events) AS (shard smallint, kind text, type text, key text,
       principal text, payload jsonb)) WITH ORDINALITY e (shard, kind, type, key, principal, payload, number)
+       WHERE NOT EXISTS (SELECT 1 FROM holdline.event f WHERE f.operation = v_op.id)
     LOOP
       v_heads[v_new.shard + 1] := v_heads[v_new.shard + 1] + 1;
       INSERT INTO holdline.event (shard, position, kind, type, app, resource, principal, socket_id, incarnation, payload, operation,

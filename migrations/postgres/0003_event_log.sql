@@ -26,33 +26,46 @@ CREATE TABLE holdline.event (
 CREATE UNIQUE INDEX event_once           ON holdline.event (fence, kind) WHERE fence IS NOT NULL;  -- one Locked, one Unlocked
 CREATE UNIQUE INDEX event_operation_once ON holdline.event (operation, operation_index) WHERE operation IS NOT NULL;
 
--- One Unlocked per given lock, in the given order. The caller has the shard heads.
-CREATE FUNCTION holdline.append_unlocked(p_incarnation bigint, p_fences bigint[], p_after_grace boolean) RETURNS bigint
-LANGUAGE plpgsql AS $$
+-- Appends what p_ops emit, and one Unlocked per given lock. p_after says which op (from 1) a lock's end comes after; 0 is before all.
+-- An op's events come before the ends of its locks. Events of an op that was here before are left out. The caller has the shard heads.
+CREATE FUNCTION holdline.append_ends(p_incarnation bigint, p_ops jsonb, p_fences bigint[], p_after bigint[], p_after_grace boolean)
+RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE v_count bigint;
 BEGIN
-  IF cardinality(p_fences) = 0 THEN RETURN 0; END IF;
-  WITH ended AS (SELECT l.*, f.number FROM unnest(p_fences) WITH ORDINALITY f (fence, number) JOIN holdline.lock l USING (fence)),
-       counted AS (SELECT shard, count(*) AS entries FROM ended GROUP BY shard),
-       head AS (UPDATE holdline.shard_head s SET last_position = s.last_position + c.entries FROM counted c
-                 WHERE s.shard = c.shard RETURNING s.shard, s.last_position - c.entries AS base)
+  WITH entry AS (
+    SELECT o.number AS op, 0 AS phase, e.number, e.shard, e.kind, e.type, o.value ->> 'app' AS app, e.key AS resource,
+           NULL::bigint AS fence, e.principal, o.value ->> 'socket' AS socket_id, NULL AS cause, NULL::integer AS detected_ms, e.payload,
+           (o.value ->> 'id')::uuid AS operation
+      FROM jsonb_array_elements(p_ops) WITH ORDINALITY o (value, number)
+     CROSS JOIN LATERAL ROWS FROM (jsonb_to_recordset(o.value -> 'events') AS (shard smallint, kind text, type text, key text,
+             principal text, payload jsonb)) WITH ORDINALITY e (shard, kind, type, key, principal, payload, number)
+     WHERE NOT EXISTS (SELECT 1 FROM holdline.event f WHERE f.operation = (o.value ->> 'id')::uuid)
+    UNION ALL
+    SELECT f.op, 1, f.number, l.shard, 'unlocked', holdline.event_type(l.topic, 'unlocked'), l.app, l.resource, l.fence, l.principal,
+           l.socket_id, l.cause, l.detected_ms_before_commit, l.context, NULL
+      FROM unnest(p_fences, p_after) WITH ORDINALITY f (fence, op, number) JOIN holdline.lock l USING (fence)
+  ), head AS (
+    UPDATE holdline.shard_head s SET last_position = s.last_position + c.entries
+      FROM (SELECT shard, count(*) AS entries FROM entry GROUP BY shard) c
+     WHERE s.shard = c.shard RETURNING s.shard, s.last_position - c.entries AS base
+  )
   INSERT INTO holdline.event (shard, position, kind, type, app, resource, fence, principal, socket_id, incarnation, cause, after_grace,
-                              detected_ms_before_commit, payload)
-  SELECT e.shard, head.base + row_number() OVER (PARTITION BY e.shard ORDER BY e.number), 'unlocked',
-         holdline.event_type(e.topic, 'unlocked'), e.app, e.resource, e.fence, e.principal, e.socket_id, p_incarnation, e.cause, p_after_grace, e.detected_ms_before_commit, e.context
-    FROM ended e JOIN head USING (shard);
+                              detected_ms_before_commit, payload, operation, operation_index)
+  SELECT e.shard, head.base + row_number() OVER (PARTITION BY e.shard ORDER BY e.op, e.phase, e.number), e.kind, e.type, e.app, e.resource,
+         e.fence, e.principal, e.socket_id, p_incarnation, e.cause, p_after_grace AND e.phase = 1, e.detected_ms, e.payload, e.operation,
+         CASE WHEN e.phase = 0 THEN e.number END
+    FROM entry e JOIN head USING (shard);
   GET DIAGNOSTICS v_count = ROW_COUNT;
   RETURN v_count;
 END $$;
 
 -- Locks that lost a hold: if it was the last, to grace (an unclean end of a lock that has one) or released. The arrays run in
--- parallel, one entry per lock. The caller has the shard heads.
-CREATE FUNCTION holdline.settle(p_incarnation bigint, p_fences bigint[], p_causes text[], p_clean boolean[], p_sockets text[],
-                                p_detected_ms integer[]) RETURNS bigint
-LANGUAGE plpgsql AS $$
+-- parallel, one entry per lock. Returns the numbers of those that are released now, in the order given. The caller has the shard
+-- heads and appends.
+CREATE FUNCTION holdline.settle(p_fences bigint[], p_causes text[], p_clean boolean[], p_sockets text[], p_detected_ms integer[])
+RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE v_released bigint[];
 BEGIN
-  IF cardinality(p_fences) = 0 THEN RETURN 0; END IF;
   WITH ending AS (
     SELECT * FROM unnest(p_fences, p_causes, p_clean, p_sockets, p_detected_ms)
       WITH ORDINALITY e (fence, cause, clean, socket_id, detected_ms, number)
@@ -65,17 +78,21 @@ BEGIN
       FROM ending e
      WHERE l.fence = e.fence AND (l.state = 'held' OR (l.state = 'grace' AND e.clean))
        AND NOT EXISTS (SELECT 1 FROM holdline.hold h WHERE h.fence = l.fence)
-    RETURNING l.fence, l.state, e.number
+    RETURNING l.state, e.number
   )
-  SELECT coalesce(array_agg(fence ORDER BY number), '{}') INTO v_released FROM settled WHERE state = 'released';
-  RETURN holdline.append_unlocked(p_incarnation, v_released, false);
+  SELECT coalesce(array_agg(number ORDER BY number), '{}') INTO v_released FROM settled WHERE state = 'released';
+  RETURN v_released;
 END $$;
 
--- The ends in p_ops, in one pass. If several of them let go of one lock, the last one decides.
-CREATE FUNCTION holdline.let_go(p_incarnation bigint, p_ops jsonb) RETURNS bigint LANGUAGE plpgsql AS $$
+-- One op per end: its events and the release of its holds. clean: no grace. unsure: the answer to a commit never came, so a late
+-- arrival of it must find the holds gone. If several ops let go of one lock, the last one decides. Idempotent. Returns how many
+-- entries the log got.
+CREATE FUNCTION holdline.release(p_incarnation bigint, p_ops jsonb) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
-  v_fences bigint[]; v_causes text[]; v_clean boolean[]; v_sockets text[]; v_detected integer[];
+  v_fences bigint[]; v_causes text[]; v_clean boolean[]; v_sockets text[]; v_detected integer[]; v_ops bigint[]; v_released bigint[];
 BEGIN
+  PERFORM holdline.enter(p_incarnation);
+  PERFORM holdline.lock_shards(holdline.shards_of(p_ops));
   WITH ending AS (
     SELECT (h.value ->> 'hold')::uuid AS hold, o.number, o.value ->> 'cause' AS cause, (o.value ->> 'clean')::boolean AS clean,
            (o.value ->> 'unsure')::boolean AS unsure, o.value ->> 'socket' AS socket, (o.value ->> 'detected_ms')::integer AS detected_ms
@@ -88,44 +105,12 @@ BEGIN
   ), last AS (
     SELECT DISTINCT ON (fence) * FROM dropped ORDER BY fence, number DESC
   )
-  SELECT coalesce(array_agg(fence ORDER BY number, fence), '{}'), array_agg(cause ORDER BY number, fence),
-         array_agg(clean ORDER BY number, fence), array_agg(socket ORDER BY number, fence), array_agg(detected_ms ORDER BY number, fence)
-    INTO v_fences, v_causes, v_clean, v_sockets, v_detected FROM last;
-  RETURN holdline.settle(p_incarnation, v_fences, v_causes, v_clean, v_sockets, v_detected);
-END $$;
-
--- One op per end: its events and the release of its holds. clean: no grace. unsure: the answer to a commit never came, so a late
--- arrival of it must find the holds gone. Idempotent. Returns how many entries the log got.
-CREATE FUNCTION holdline.release(p_incarnation bigint, p_ops jsonb) RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE
-  v_op    record;
-  v_new   record;
-  v_count bigint := 0;
-  v_position bigint;
-BEGIN
-  PERFORM holdline.enter(p_incarnation);
-  PERFORM holdline.lock_shards(holdline.shards_of(p_ops));
-  IF NOT EXISTS (SELECT 1 FROM jsonb_array_elements(p_ops) o WHERE o -> 'events' <> '[]') THEN
-    RETURN holdline.let_go(p_incarnation, p_ops);
-  END IF;
-  FOR v_op IN SELECT o AS value, (o ->> 'id')::uuid AS id, o ->> 'socket' AS socket, o ->> 'app' AS app FROM jsonb_array_elements(p_ops) o
-  LOOP
-    IF v_op.value -> 'events' <> '[]' AND NOT EXISTS (SELECT 1 FROM holdline.event e WHERE e.operation = v_op.id) THEN
-      FOR v_new IN SELECT e.* FROM ROWS FROM (jsonb_to_recordset(v_op.value -> 'events') AS (shard smallint, kind text, type text,
-        key text, principal text, payload jsonb)) WITH ORDINALITY e (shard, kind, type, key, principal, payload, number)
-      LOOP
-        UPDATE holdline.shard_head s SET last_position = s.last_position + 1 WHERE s.shard = v_new.shard
-        RETURNING s.last_position INTO v_position;
-        INSERT INTO holdline.event (shard, position, kind, type, app, resource, principal, socket_id, incarnation, payload, operation,
-                                    operation_index)
-        VALUES (v_new.shard, v_position, v_new.kind, v_new.type, v_op.app, v_new.key, v_new.principal, v_op.socket, p_incarnation,
-                v_new.payload, v_op.id, v_new.number);
-        v_count := v_count + 1;
-      END LOOP;
-    END IF;
-    v_count := v_count + holdline.let_go(p_incarnation, jsonb_build_array(v_op.value));
-  END LOOP;
-  RETURN v_count;
+  SELECT array_agg(fence ORDER BY number, fence), array_agg(cause ORDER BY number, fence), array_agg(clean ORDER BY number, fence),
+         array_agg(socket ORDER BY number, fence), array_agg(detected_ms ORDER BY number, fence), array_agg(number ORDER BY number, fence)
+    INTO v_fences, v_causes, v_clean, v_sockets, v_detected, v_ops FROM last;
+  v_released := holdline.settle(v_fences, v_causes, v_clean, v_sockets, v_detected);
+  RETURN holdline.append_ends(p_incarnation, p_ops, ARRAY(SELECT v_fences[r] FROM unnest(v_released) r),
+                              ARRAY(SELECT v_ops[r] FROM unnest(v_released) r), false);
 END $$;
 
 -- An operator or the application ends one lock, whoever holds it: by fence, never by key.
@@ -138,7 +123,8 @@ BEGIN
   PERFORM holdline.lock_shards(ARRAY[v_shard]);
   WITH ended AS (DELETE FROM holdline.hold h WHERE h.fence = p_fence RETURNING h.hold)
   INSERT INTO holdline.tombstone (hold) SELECT hold FROM ended ON CONFLICT DO NOTHING;
-  RETURN holdline.settle(p_by, ARRAY[p_fence], ARRAY[p_cause], ARRAY[true], ARRAY[NULL::text], ARRAY[NULL::integer]) > 0;
+  IF holdline.settle(ARRAY[p_fence], ARRAY[p_cause], ARRAY[true], ARRAY[NULL::text], ARRAY[NULL::integer]) = '{}' THEN RETURN false; END IF;
+  RETURN holdline.append_ends(p_by, '[]', ARRAY[p_fence], ARRAY[0], false) = 1;
 END $$;
 
 -- Shards with work for sweep(). A read: nothing due, nothing written.
@@ -155,7 +141,7 @@ $$;
 -- Any node, any time, bounded: the holds of fenced nodes, and graces that are over. -1: the shard is busy, try another.
 CREATE FUNCTION holdline.sweep(p_by bigint, p_shard smallint, p_limit integer) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
-  v_fences bigint[]; v_causes text[]; v_sockets text[]; v_expired bigint[];
+  v_fences bigint[]; v_causes text[]; v_sockets text[]; v_released bigint[]; v_expired bigint[];
   v_dropped integer;
 BEGIN
   PERFORM holdline.enter(p_by);
@@ -173,8 +159,10 @@ BEGIN
          array_agg(l.socket_id ORDER BY l.fence), (SELECT count(*) FROM dropped)
     INTO v_fences, v_causes, v_sockets, v_dropped
     FROM last l JOIN holdline.node n USING (incarnation);
-  PERFORM holdline.settle(p_by, v_fences, v_causes, array_fill(false, ARRAY[cardinality(v_fences)]), v_sockets,
-                          array_fill(NULL::integer, ARRAY[cardinality(v_fences)]));
+  IF v_fences <> '{}' THEN
+    v_released := holdline.settle(v_fences, v_causes, array_fill(false, ARRAY[cardinality(v_fences)]), v_sockets, '{}');
+    PERFORM holdline.append_ends(p_by, '[]', ARRAY(SELECT v_fences[r] FROM unnest(v_released) r), '{}', false);
+  END IF;
   UPDATE holdline.lock SET grace_until = clock_timestamp() + grace_ms * interval '1 ms'       -- the clock was set back
    WHERE shard = p_shard AND state = 'grace' AND grace_until > clock_timestamp() + grace_ms * interval '1 ms';
   WITH due AS (
@@ -185,7 +173,10 @@ BEGIN
       FROM due WHERE l.fence = due.fence RETURNING l.fence, due.grace_until
   )
   SELECT coalesce(array_agg(fence ORDER BY grace_until, fence), '{}') INTO v_expired FROM expired;
-  RETURN v_dropped + holdline.append_unlocked(p_by, v_expired, true);
+  IF v_expired <> '{}' THEN
+    PERFORM holdline.append_ends(p_by, '[]', v_expired, '{}', true);
+  END IF;
+  RETURN v_dropped + cardinality(v_expired);
 END $$;
 
 CREATE FUNCTION holdline.finish_dead(p_by bigint) RETURNS integer LANGUAGE plpgsql AS $$

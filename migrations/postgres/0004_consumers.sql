@@ -58,3 +58,17 @@ BEGIN
       FOR UPDATE SKIP LOCKED);
   RETURN v_count;
 END $$;
+
+-- What writes looks everything up by an index, whatever the statistics say: plans that are made while a table is small, or while its
+-- statistics are, would read all of it when it is large. And they are made once per session: for some, planning costs more than running.
+DO $$
+DECLARE v_function regprocedure;
+BEGIN
+  FOREACH v_function IN ARRAY ARRAY['holdline.commit(bigint,jsonb)', 'holdline.release(bigint,jsonb)', 'holdline.due_shards()',
+    'holdline.force_release(bigint,bigint,text)', 'holdline.sweep(bigint,smallint,integer)', 'holdline.finish_dead(bigint)',
+    'holdline.retain(bigint,smallint,bigint,integer)']::regprocedure[]
+  LOOP
+    EXECUTE format('ALTER FUNCTION %s SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
+                      SET enable_mergejoin = off SET jit = off', v_function);
+  END LOOP;
+END $$;
