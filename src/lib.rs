@@ -54,13 +54,16 @@ pub use config::Settings;
 #[doc(inline)]
 pub use domain::{Handler, MessageRouter, PerApp};
 #[doc(inline)]
-pub use lifecycle::{LockManager, store};
+pub use lifecycle::{
+    Delivered, EventFilter, EventId, Listener, ListenerError, ListenerOptions, LockManager, Retry, TransactionalListener, store,
+};
 pub use server::{Application, OpenError, Server, ServerError, StopHandle};
 
 /// What an implementer types: `use holdline::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Application, Broker, Handler, MessageRouter, PerApp, Server, ServerError, Settings, StopHandle,
+        Application, Broker, Delivered, EventFilter, Handler, Listener, ListenerOptions, MessageRouter, PerApp, Retry, Server, ServerError,
+        Settings, StopHandle, TransactionalListener,
         cluster::{NewPublication, PublishError},
         config::AppSettings,
         domain::{

@@ -17,6 +17,7 @@ mod socket_id;
 mod token;
 mod wire;
 
+pub(crate) use channel_name::has_legal_characters;
 pub use channel_name::{Access, ChannelKind, ChannelName, ChannelNameError, USER_CHANNEL_PREFIX};
 pub use channel_pattern::{ChannelPattern, PatternError};
 pub use client_frame::{ChannelData, ClientFrame, FrameError, SubscribeRequest};

@@ -55,10 +55,10 @@ macro_rules! migrations {
 }
 
 pub(super) const POSTGRES: &[Migration] =
-    migrations!("postgres": 1 "0001_nodes", 2 "0002_locks_and_holds", 3 "0003_event_log", 4 "0004_consumers",);
+    migrations!("postgres": 1 "0001_nodes", 2 "0002_locks_and_holds", 3 "0003_event_log", 4 "0004_consumers", 5 "0005_held",);
 
 pub(super) const SQLITE: &[Migration] =
-    migrations!("sqlite": 1 "0001_nodes", 2 "0002_locks_and_holds", 3 "0003_event_log", 4 "0004_consumers",);
+    migrations!("sqlite": 1 "0001_nodes", 2 "0002_locks_and_holds", 3 "0003_event_log", 4 "0004_consumers", 5 "0005_held",);
 
 impl Migration {
     /// SHA-256 of the text, in hexadecimal.
@@ -117,25 +117,25 @@ mod tests {
 
     #[test]
     fn an_empty_and_an_old_database_are_brought_up_to_date() {
-        assert_eq!(missing(POSTGRES, Found::Nothing, Migrations::Apply).unwrap().len(), 4);
-        assert_eq!(missing(POSTGRES, Found::Applied(&applied(3)), Migrations::Apply).unwrap()[0].version, 4);
-        assert!(missing(POSTGRES, Found::Applied(&applied(4)), Migrations::Forbid).unwrap().is_empty());
+        assert_eq!(missing(POSTGRES, Found::Nothing, Migrations::Apply).unwrap().len(), 5);
+        assert_eq!(missing(POSTGRES, Found::Applied(&applied(4)), Migrations::Apply).unwrap()[0].version, 5);
+        assert!(missing(POSTGRES, Found::Applied(&applied(5)), Migrations::Forbid).unwrap().is_empty());
     }
 
     #[test]
     fn what_does_not_fit_is_refused_with_its_reason() {
         assert!(matches!(missing(POSTGRES, Found::Nothing, Migrations::Forbid), Err(StoreError::SchemaMissing)));
-        let older = missing(POSTGRES, Found::Applied(&applied(3)), Migrations::Forbid);
-        assert!(matches!(older, Err(StoreError::SchemaOlder { found: 3, known: 4 })));
-        let mut newer = applied(4);
-        newer.push((5, "0".to_owned()));
+        let older = missing(POSTGRES, Found::Applied(&applied(4)), Migrations::Forbid);
+        assert!(matches!(older, Err(StoreError::SchemaOlder { found: 4, known: 5 })));
+        let mut newer = applied(5);
+        newer.push((6, "0".to_owned()));
         assert!(matches!(
             missing(POSTGRES, Found::Applied(&newer), Migrations::Apply),
-            Err(StoreError::SchemaNewer { found: 5, known: 4 })
+            Err(StoreError::SchemaNewer { found: 6, known: 5 })
         ));
         assert!(matches!(missing(POSTGRES, Found::NoRecord, Migrations::Apply), Err(StoreError::SchemaBroken { .. })));
-        assert!(matches!(missing(POSTGRES, Found::Applied(&applied(4)[1..]), Migrations::Apply), Err(StoreError::SchemaBroken { .. })));
-        let mut altered = applied(4);
+        assert!(matches!(missing(POSTGRES, Found::Applied(&applied(5)[1..]), Migrations::Apply), Err(StoreError::SchemaBroken { .. })));
+        let mut altered = applied(5);
         altered[2].1.clear();
         assert!(matches!(missing(POSTGRES, Found::Applied(&altered), Migrations::Apply), Err(StoreError::SchemaBroken { .. })));
     }

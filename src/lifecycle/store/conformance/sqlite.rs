@@ -44,7 +44,7 @@ async fn a_file_of_another_program_or_a_newer_one_is_refused() {
     let store = open(place.path()).await.unwrap();
     store.run("INSERT INTO migration VALUES (99, 'later', '', 0)".to_owned()).await;
     drop(store);
-    assert!(matches!(open(place.path()).await, Err(StoreError::SchemaNewer { found: 99, known: 4 })));
+    assert!(matches!(open(place.path()).await, Err(StoreError::SchemaNewer { found: 99, known: 5 })));
 
     let place = tempfile::tempdir().unwrap();
     let forbidden = SqliteStore::open(DataDirectory::open(place.path()).unwrap(), Migrations::Forbid, StoreLimits::default()).await;
@@ -94,7 +94,7 @@ async fn only_a_schema_that_is_known_is_opened_beside_its_process() {
     assert_eq!(SqliteStore::migrate(&directory).await.unwrap(), Migrated { from: 4, to: 4 });
     let store = SqliteStore::open(directory, Migrations::Forbid, StoreLimits::default()).await.unwrap();
     store.run("INSERT INTO migration VALUES (99, 'later', '', 0)".to_owned()).await;
-    assert!(matches!(SqliteStore::open_to_read(&database).await, Err(StoreError::SchemaNewer { found: 99, known: 4 })));
+    assert!(matches!(SqliteStore::open_to_read(&database).await, Err(StoreError::SchemaNewer { found: 99, known: 5 })));
     assert!(matches!(SqliteStore::open_to_operate(&database).await, Err(StoreError::SchemaNewer { .. })));
     store.run("DELETE FROM migration".to_owned()).await;
     assert!(SqliteStore::open_to_read(&database).await.is_err());

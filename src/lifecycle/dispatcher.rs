@@ -1,0 +1,242 @@
+//! Brings the log to its listeners: each reads from an offset of its own, in order for each resource, and hears of everything.
+//!
+//! A [`reader`] is one listener on this node; it claims shards, and each claimed shard has a [`worker`], whose step is: read from the
+//! offset, call, then move on, wait, or put the entry aside. What was put aside is tried again by [`aside`], so one entry that fails
+//! holds up what comes after it for its resource, and nothing else. Correctness is in the store's compare-and-set on epoch and
+//! position; leases and bells only say who looks, and when.
+
+mod aside;
+mod backoff;
+mod effect;
+mod reader;
+mod worker;
+
+#[cfg(test)]
+pub(in crate::lifecycle) mod tests;
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use tokio::{sync::watch, task::JoinSet};
+
+use self::{effect::Effect, reader::Reader};
+use super::{
+    doorbell::Rings,
+    listener::BoxedListener,
+    store::{LifecycleStore, PostgresStore},
+};
+
+/// Longest name of a listener: the column's.
+const MAX_NAME_BYTES: usize = 200;
+
+/// How listeners are served, all of a node alike.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DispatcherSettings {
+    /// How long a claim lasts without a sign of life. It only saves work.
+    pub(crate) lease: Duration,
+    /// How often all leases of the node are renewed, in one write.
+    pub(crate) renew_every: Duration,
+    /// How often to look for shards that nobody reads, if some are not ours.
+    pub(crate) look_every: Duration,
+    /// How many entries are read at once, and at most committed together.
+    pub(crate) batch: u32,
+    /// How long a batch may go on before what is done of it is stored.
+    pub(crate) store_after: Duration,
+    /// How long a listener may take for one entry.
+    pub(crate) time_limit: Duration,
+    /// After so many failures an entry waits aside, and lets others pass.
+    pub(crate) aside_after: u32,
+    /// So many resources of a listener may wait aside; then its shards wait at the next that fails. Otherwise a listener that fails
+    /// at everything would copy the log into the table of parked entries.
+    pub(crate) max_aside: usize,
+    /// How long the stop waits for listeners that are at work.
+    pub(crate) stop_within: Duration,
+}
+
+impl Default for DispatcherSettings {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(10),
+            renew_every: Duration::from_secs(5),
+            look_every: Duration::from_secs(2),
+            batch: 200,
+            store_after: Duration::from_secs(1),
+            time_limit: Duration::from_secs(30),
+            aside_after: 3,
+            max_aside: 1000,
+            stop_within: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why listeners cannot be started.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ListenerError {
+    /// Two of one name would share an offset.
+    #[error("two listeners are called {name}; an offset is stored under the name, so each needs its own")]
+    SameName {
+        /// The name.
+        name: String,
+    },
+    /// A name that the store cannot keep.
+    #[error("a listener's name has 1 to 200 bytes, {name:?} has {}", name.len())]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// Its transaction needs the broker's own PostgreSQL.
+    #[error("listener {name} commits its effects together with its offset, which needs a PostgreSQL store; set [store] url")]
+    NeedsPostgres {
+        /// The listener.
+        name: String,
+    },
+}
+
+/// What listeners are started with.
+pub(crate) struct DispatcherParts {
+    /// Where the log is.
+    pub(crate) store: Arc<dyn LifecycleStore>,
+    /// The same, if it is PostgreSQL.
+    pub(crate) postgres: Option<Arc<PostgresStore>>,
+    /// Who claims. No other process that runs may be called so; the next start of this one should be: it finds its claims.
+    pub(crate) owner: String,
+    /// When to look.
+    pub(crate) rings: Rings,
+    /// Who listens.
+    pub(crate) listeners: Vec<BoxedListener>,
+    pub(crate) settings: DispatcherSettings,
+}
+
+/// The listeners of a node, at work until stopped. Dropped, it is as if the process had been killed.
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    store: Arc<dyn LifecycleStore>,
+    owner: String,
+    stop: watch::Sender<bool>,
+    readers: JoinSet<()>,
+    clocks: JoinSet<()>,
+}
+
+/// What all readers of a node share.
+#[derive(Clone)]
+struct Node {
+    store: Arc<dyn LifecycleStore>,
+    owner: Arc<str>,
+    settings: DispatcherSettings,
+    /// The last position of each shard, as it was last seen. Empty at first.
+    heads: watch::Receiver<Vec<i64>>,
+    /// Changes when a lease was taken away.
+    revoked: watch::Receiver<u64>,
+    /// True: finish.
+    stop: watch::Receiver<bool>,
+}
+
+impl Dispatcher {
+    /// Starts all listeners on the runtime this is called on. It waits for nothing: a store that is away is waited for by each.
+    ///
+    /// # Errors
+    /// [`ListenerError`] when the listeners cannot work as they are.
+    pub(crate) fn start(parts: DispatcherParts) -> Result<Self, ListenerError> {
+        let DispatcherParts { store, postgres, owner, rings, listeners, settings } = parts;
+        check(&listeners, postgres.is_some())?;
+        let (stop, stopped) = watch::channel(false);
+        let (head, heads) = watch::channel(Vec::new());
+        let (revoke, revoked) = watch::channel(0);
+        let node = Node { store: Arc::clone(&store), owner: Arc::from(owner.as_str()), settings, heads, revoked, stop: stopped };
+        let (mut readers, mut held) = (JoinSet::new(), Vec::new());
+        for listener in listeners {
+            let options = listener.options();
+            let name = listener.name().to_owned();
+            let effect = match (listener, &postgres) {
+                (BoxedListener::Plain(listener), _) => Effect::Plain(listener),
+                (BoxedListener::Transactional(listener), Some(store)) => Effect::Transactional { listener, pool: store.pool().clone() },
+                (BoxedListener::Transactional(_), None) => return Err(ListenerError::NeedsPostgres { name }),
+            };
+            let reader = Reader::new(node.clone(), name, options, effect);
+            held.push(reader.held());
+            readers.spawn(reader.run());
+        }
+        let mut clocks = JoinSet::new();
+        if !readers.is_empty() {
+            clocks.spawn(watch_heads(node.clone(), rings, head));
+            clocks.spawn(renew(node, held, revoke));
+        }
+        Ok(Self { store, owner, stop, readers, clocks })
+    }
+
+    /// Lets each listener finish what it is at, then gives the claims back, so that another node need not wait for their end.
+    pub(crate) async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while let Some(ended) = self.readers.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(error = %error, "A listener's reader did not end well: {error}");
+            }
+        }
+        self.clocks.shutdown().await;
+        let limit = Duration::from_secs(2);
+        match tokio::time::timeout(limit, self.store.give_up_leases(&self.owner)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(error = %error, "Claims of listeners were not given back, they will run out: {error}"),
+            Err(_elapsed) => tracing::warn!("Claims of listeners were not given back, they will run out: the store does not answer"),
+        }
+    }
+}
+
+fn check(listeners: &[BoxedListener], postgres: bool) -> Result<(), ListenerError> {
+    let mut names = HashSet::new();
+    for listener in listeners {
+        let name = listener.name().to_owned();
+        if name.is_empty() || name.len() > MAX_NAME_BYTES || name.contains('\0') {
+            return Err(ListenerError::BadName { name });
+        }
+        if matches!(listener, BoxedListener::Transactional(_)) && !postgres {
+            return Err(ListenerError::NeedsPostgres { name });
+        }
+        if !names.insert(name.clone()) {
+            return Err(ListenerError::SameName { name });
+        }
+    }
+    Ok(())
+}
+
+/// Resolves when the flag is up, or whoever raises it is gone.
+async fn raised(flag: &mut watch::Receiver<bool>) {
+    flag.wait_for(|raised| *raised).await.ok();
+}
+
+/// One look at the ends of all shards serves all listeners: those without news read nothing.
+async fn watch_heads(node: Node, mut rings: Rings, heads: watch::Sender<Vec<i64>>) {
+    loop {
+        match node.store.head().await {
+            Ok(head) => {
+                heads.send_if_modified(|known| {
+                    let news = *known != head.positions();
+                    if news {
+                        *known = head.positions().to_vec();
+                    }
+                    news
+                });
+            }
+            Err(error) => tracing::debug!(error = %error, "The end of the log is not known: {error}"),
+        }
+        rings.rung().await;
+    }
+}
+
+/// One write for all claims of the node. Fewer rows than claims: somebody took some, or an operator moved an offset.
+async fn renew(node: Node, held: Vec<Arc<reader::Held>>, revoke: watch::Sender<u64>) {
+    let mut tick = tokio::time::interval(node.settings.renew_every);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tick.tick().await;
+    loop {
+        tick.tick().await;
+        let claims: usize = held.iter().map(|held| held.len()).sum();
+        if claims == 0 {
+            continue;
+        }
+        match node.store.renew_leases(&node.owner, node.settings.lease).await {
+            Ok(renewed) if usize::try_from(renewed).is_ok_and(|renewed| renewed < claims) => revoke.send_modify(|times| *times += 1),
+            Ok(_) => {}
+            Err(error) => tracing::debug!(error = %error, "Claims of listeners were not renewed: {error}"),
+        }
+    }
+}

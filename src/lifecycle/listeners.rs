@@ -1,0 +1,8 @@
+//! Listeners that come with the broker.
+
+pub(crate) mod broadcast;
+pub(crate) mod http;
+pub(crate) mod orders;
+
+#[cfg(test)]
+pub(crate) mod tests;
