@@ -192,7 +192,7 @@ impl<H: Handler> Publishing<H> {
                     Job::LetGo(letting_go) => let_go(locks, letting_go),
                     Job::Wait(place, resource) => {
                         let (locks, app_id) = (locks.clone(), Arc::clone(&place.app_id));
-                        locks.wait(place, resource.clone());
+                        locks.wait(place, &resource);
                         tokio::spawn(async move { locks.tell_if_free(&app_id, &resource).await });
                     }
                     Job::Close(_) | Job::Acquire(..) => {}

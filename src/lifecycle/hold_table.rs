@@ -5,7 +5,7 @@
 //! node and this table has not is left over, and may be released at any time (reliability: reconcile).
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque, hash_map},
     sync::Arc,
 };
 
@@ -78,12 +78,22 @@ pub(crate) struct Taken {
 #[derive(Debug, Default)]
 pub(crate) struct HoldTable {
     holds: HashMap<HoldId, HoldEntry>,
-    by_fence: HashMap<Fence, Vec<HoldId>>,
+    /// One set and not a list per lock: a user may have thousands of connections on one.
+    by_fence: BTreeSet<(Fence, HoldId)>,
     by_socket: HashMap<SocketId, Vec<HoldId>>,
-    waiters: HashMap<(Arc<str>, String), Vec<Place>>,
+    waiters: HashMap<Awaited, BTreeMap<u64, Place>>,
+    /// What each connection waits for, and since which turn.
+    waiting: HashMap<SocketId, Vec<(Awaited, u64)>>,
+    turns: u64,
+    /// Awaited resources of which it is not known whether they are free.
+    unclear: BTreeSet<Awaited>,
     /// Locks that ended against their holders' will, and are not here: the answer that granted one may still be under way.
-    ended: VecDeque<(Fence, CloseCause)>,
+    ended: HashMap<Fence, CloseCause>,
+    ended_order: VecDeque<Fence>,
 }
+
+/// An application, and one of its resources.
+type Awaited = (Arc<str>, Arc<str>);
 
 #[derive(Debug)]
 struct HoldEntry {
@@ -106,6 +116,8 @@ enum Grip {
 
 /// How many ended locks are remembered for answers that are under way.
 const ENDED: usize = 4_096;
+/// For how many resources one connection waits. Nothing else bounds them: a refused subscription counts nowhere.
+const WAITING: usize = 100;
 
 impl HoldTable {
     /// Notes that the store is about to be asked. `quiet`: the client never hears of it.
@@ -117,9 +129,10 @@ impl HoldTable {
     /// Notes a grant. False if the hold was given up meanwhile.
     pub(crate) fn granted(&mut self, id: HoldId, fence: Fence) -> bool {
         let Some(entry) = self.holds.get_mut(&id) else { return false };
-        let lost = self.ended.iter().find(|(ended, _)| *ended == fence).map(|(_, cause)| *cause);
-        entry.state = Grip::Granted { fence, lost };
-        self.by_fence.entry(fence).or_default().push(id);
+        entry.state = Grip::Granted { fence, lost: self.ended.get(&fence).copied() };
+        self.by_fence.insert((fence, id));
+        let (socket_id, awaited) = (entry.place.socket_id, awaited(&entry.place.app_id, &entry.resource));
+        self.wait_no_more(socket_id, |what, _| *what == awaited);
         true
     }
 
@@ -154,19 +167,22 @@ impl HoldTable {
 
     /// A lock ended, and none of these holds released it.
     pub(crate) fn lock_ended(&mut self, fence: Fence, cause: CloseCause) -> Vec<Notice> {
-        let Some(ids) = self.by_fence.get(&fence).cloned() else {
+        let ids: Vec<HoldId> =
+            self.by_fence.range((fence, HoldId(uuid::Uuid::nil()))..=(fence, HoldId(uuid::Uuid::max()))).map(|(_, id)| *id).collect();
+        if ids.is_empty() {
             let unwanted = matches!(
                 cause,
                 CloseCause::TakenOver | CloseCause::ForceReleased | CloseCause::NodeDeath | CloseCause::Superseded | CloseCause::Reconciled
             );
-            if unwanted {
-                if self.ended.len() == ENDED {
-                    self.ended.pop_front();
+            if unwanted && self.ended.insert(fence, cause).is_none() {
+                self.ended_order.push_back(fence);
+                if self.ended_order.len() > ENDED
+                    && let Some(oldest) = self.ended_order.pop_front()
+                {
+                    self.ended.remove(&oldest);
                 }
-                self.ended.push_back((fence, cause));
             }
-            return Vec::new();
-        };
+        }
         ids.into_iter().filter_map(|id| self.lose(id, cause)).collect()
     }
 
@@ -218,40 +234,78 @@ impl HoldTable {
         places.into_values().map(|place| Notice { place: Place { channel: None, ..place.clone() }, news: News::Close }).collect()
     }
 
-    /// Remembers whom to tell once the resource is free.
-    pub(crate) fn wait(&mut self, place: Place, resource: String) {
-        let waiters = self.waiters.entry((Arc::clone(&place.app_id), resource)).or_default();
-        if !waiters.contains(&place) {
-            waiters.push(place);
+    /// Remembers whom to tell once the resource is free. A connection that waits for too much already is not.
+    pub(crate) fn wait(&mut self, place: Place, resource: &str) {
+        let what = awaited(&place.app_id, resource);
+        let mine = self.waiting.entry(place.socket_id).or_default();
+        let waits = |turn| self.waiters.get(&what).and_then(|waiters| waiters.get(turn)) == Some(&place);
+        if mine.len() >= WAITING || mine.iter().any(|(other, turn)| *other == what && waits(turn)) {
+            return;
         }
+        self.turns += 1;
+        mine.push((what.clone(), self.turns));
+        self.waiters.entry(what).or_default().insert(self.turns, place);
     }
 
     /// Whether anybody waits for it.
     pub(crate) fn is_awaited(&self, app_id: &str, resource: &str) -> bool {
-        // A look-up by borrowed parts would need a type of its own; waiters are few.
-        !self.waiters.is_empty() && self.waiters.contains_key(&(Arc::from(app_id), resource.to_owned()))
+        !self.waiters.is_empty() && self.waiters.contains_key(&awaited(app_id, resource))
     }
 
-    /// The resource is free: tells those who wait, once.
+    /// Whether it is free is to be asked (again).
+    pub(crate) fn is_unclear(&mut self, app_id: &str, resource: &str) {
+        self.unclear.insert(awaited(app_id, resource));
+    }
+
+    /// One of the resources of which it is to be asked whether they are free, and for which somebody waits.
+    pub(crate) fn next_unclear(&mut self) -> Option<(Arc<str>, Arc<str>)> {
+        std::iter::from_fn(|| self.unclear.pop_first()).find(|what| self.waiters.contains_key(what))
+    }
+
+    /// The resource is free: tells those who wait, once, in the order of their coming.
     pub(crate) fn freed(&mut self, app_id: &str, resource: &str) -> Vec<Notice> {
-        let waiters = self.waiters.remove(&(Arc::from(app_id), resource.to_owned())).unwrap_or_default();
-        waiters.into_iter().map(|place| Notice { place, news: News::Free { resource: resource.to_owned() } }).collect()
+        let what = awaited(app_id, resource);
+        let waiters = self.waiters.remove(&what).unwrap_or_default();
+        for place in waiters.values() {
+            self.wait_no_more(place.socket_id, |other, _| *other == what);
+        }
+        waiters.into_values().map(|place| Notice { place, news: News::Free { resource: resource.to_owned() } }).collect()
     }
 
     /// A connection has ended, or left a channel: it waits for nothing (there) any more.
     pub(crate) fn stop_waiting(&mut self, socket_id: SocketId, channel: Option<&ChannelName>) {
-        if self.waiters.is_empty() {
-            return;
-        }
-        self.waiters.retain(|_, waiters| {
-            waiters.retain(|place| place.socket_id != socket_id || channel.is_some_and(|channel| place.channel.as_ref() != Some(channel)));
-            !waiters.is_empty()
+        self.wait_no_more(socket_id, |_, place| channel.is_none_or(|channel| place.channel.as_ref() == Some(channel)));
+    }
+
+    fn wait_no_more(&mut self, socket_id: SocketId, ends: impl Fn(&Awaited, &Place) -> bool) {
+        let hash_map::Entry::Occupied(mut mine) = self.waiting.entry(socket_id) else { return };
+        mine.get_mut().retain(|(what, turn)| {
+            let hash_map::Entry::Occupied(mut waiters) = self.waiters.entry(what.clone()) else { return false };
+            if !waiters.get().get(turn).is_some_and(|place| ends(what, place)) {
+                return waiters.get().contains_key(turn);
+            }
+            waiters.get_mut().remove(turn);
+            if waiters.get().is_empty() {
+                waiters.remove();
+            }
+            false
         });
+        if mine.get().is_empty() {
+            mine.remove();
+        }
     }
 
     /// All holds that the store has granted.
     pub(crate) fn granted_ids(&self) -> Vec<HoldId> {
-        self.holds.iter().filter(|(_, hold)| hold.state != Grip::Asked).map(|(id, _)| *id).collect()
+        self.by_fence.iter().map(|(_, id)| *id).collect()
+    }
+
+    /// The lock of a hold that was granted and is still known.
+    pub(crate) fn fence_of(&self, id: HoldId) -> Option<Fence> {
+        match self.holds.get(&id)?.state {
+            Grip::Asked => None,
+            Grip::Granted { fence, .. } | Grip::Told { fence } => Some(fence),
+        }
     }
 
     /// Whether it is known here, in whatever state.
@@ -266,21 +320,21 @@ impl HoldTable {
 
     fn drop_hold(&mut self, id: HoldId) -> Option<HoldEntry> {
         let entry = self.holds.remove(&id)?;
-        forget_in(&mut self.by_socket, entry.place.socket_id, id);
+        if let hash_map::Entry::Occupied(mut ids) = self.by_socket.entry(entry.place.socket_id) {
+            ids.get_mut().retain(|other| *other != id);
+            if ids.get().is_empty() {
+                ids.remove();
+            }
+        }
         if let Grip::Granted { fence, .. } | Grip::Told { fence } = entry.state {
-            forget_in(&mut self.by_fence, fence, id);
+            self.by_fence.remove(&(fence, id));
         }
         Some(entry)
     }
 }
 
-fn forget_in<K: std::hash::Hash + Eq>(index: &mut HashMap<K, Vec<HoldId>>, key: K, id: HoldId) {
-    if let hash_map::Entry::Occupied(mut ids) = index.entry(key) {
-        ids.get_mut().retain(|other| *other != id);
-        if ids.get().is_empty() {
-            ids.remove();
-        }
-    }
+fn awaited(app_id: &str, resource: &str) -> Awaited {
+    (Arc::from(app_id), Arc::from(resource))
 }
 
 fn lost_notice(entry: HoldEntry, fence: Fence, cause: CloseCause) -> Option<Notice> {

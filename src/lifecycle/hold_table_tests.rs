@@ -64,9 +64,9 @@ fn waiters_are_told_once_and_only_while_they_wait() {
     let channel = ChannelName::parse("private-order.1", 200).unwrap();
     let on = |n| Place { channel: Some(channel.clone()), ..place(n) };
     for n in [1, 1, 2, 3] {
-        table.wait(on(n), "order:1".to_owned());
+        table.wait(on(n), "order:1");
     }
-    table.wait(place(4), "order:2".to_owned());
+    table.wait(place(4), "order:2");
     table.stop_waiting(SocketId::from_random(2), None);
     let other = ChannelName::parse("private-order.9", 200).unwrap();
     table.stop_waiting(SocketId::from_random(3), Some(&other));
@@ -76,6 +76,54 @@ fn waiters_are_told_once_and_only_while_they_wait() {
     assert_eq!(table.freed("app", "order:1"), []);
     table.stop_waiting(SocketId::from_random(4), None);
     assert!(!table.is_awaited("app", "order:2"));
+    assert!(table.waiters.is_empty() && table.waiting.is_empty());
+}
+
+#[test]
+fn a_connection_waits_for_so_much_and_no_more() {
+    let mut table = HoldTable::default();
+    for n in 0..=WAITING {
+        table.wait(place(1), &format!("order:{n}"));
+    }
+    assert_eq!(table.waiters.len(), WAITING);
+    table.wait(place(2), "order:1");
+    table.is_unclear("app", "order:1");
+    table.is_unclear("app", "nobody waits for it");
+    assert_eq!(table.next_unclear(), Some(("app".into(), "order:1".into())));
+    assert_eq!(table.next_unclear(), None);
+    assert_eq!(table.freed("app", "order:1").len(), 2);
+    table.wait(place(1), &format!("order:{WAITING}"));
+    assert_eq!(table.waiters.len(), WAITING, "there is room for one again");
+}
+
+#[test]
+fn many_waiters_and_many_tabs_of_one_user_end_one_by_one_without_a_look_at_all_the_others() {
+    let mut table = HoldTable::default();
+    let many = 20_000;
+    for n in 0..many {
+        held(&mut table, n, "user-online:7", 7);
+        table.wait(place(n), "order:1");
+    }
+    let began = std::time::Instant::now();
+    for n in 0..many {
+        table.stop_waiting(SocketId::from_random(n), None);
+        assert_eq!(table.take(SocketId::from_random(n), |_, _, _| true).len(), 1);
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(table.by_fence.is_empty() && table.waiters.is_empty() && table.waiting.is_empty());
+}
+
+#[test]
+fn answers_under_way_are_compared_with_what_ended_lately() {
+    let mut table = HoldTable::default();
+    for n in 0..10_000 {
+        table.lock_ended(Fence(n), CloseCause::TakenOver);
+    }
+    assert_eq!((table.ended.len(), table.ended_order.len()), (ENDED, ENDED));
+    let id = HoldId::random();
+    table.asked(id, place(1), "order:1".to_owned(), false);
+    table.granted(id, Fence(9_000));
+    assert_eq!(table.told(id), Some(lost(1, "order:1", 9_000, CloseCause::TakenOver)));
 }
 
 #[test]

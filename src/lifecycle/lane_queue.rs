@@ -186,7 +186,7 @@ impl<R> LaneQueue<R> {
                     self.releases.push_back(ReleaseOp { certainty: Certainty::Unsure, ..release_of(op) });
                 }
                 // There is a tombstone: no copy can take anything any more.
-                Answer::Gone => op.holds.iter().for_each(|hold| drop(self.doubtful.remove(&hold.id))),
+                Answer::Gone => self.doubtful.retain(|id| !op.holds.iter().any(|hold| hold.id == *id)),
                 _ => {}
             }
         }

@@ -230,14 +230,26 @@ impl LockManager {
         let refusal = match answer {
             Ok(Answer::Committed(granted)) => {
                 let mut taken = Vec::with_capacity(ids.len());
-                self.table(|table| {
-                    for (hold, id) in asking.holds.iter().zip(ids) {
-                        let Some(grant) = granted.iter().find(|grant| grant.hold == *id) else { continue };
-                        table.granted(*id, grant.fence);
+                let known = self.table(|table| {
+                    asking.holds.iter().zip(ids).all(|(hold, id)| {
+                        let Some(grant) = granted.iter().find(|grant| grant.hold == *id) else { return false };
                         taken.push(Taken { id: *id, resource: hold.resource.clone(), fence: grant.fence, outcome: grant.outcome });
-                    }
+                        table.granted(*id, grant.fence)
+                    })
                 });
-                return Ok(taken);
+                if known {
+                    return Ok(taken);
+                }
+                // The connection has ended, or the node has started anew. Nobody may be told; what is written ends, once more if need be.
+                self.release(Release {
+                    place: asking.place,
+                    holds: asking.holds.iter().zip(ids).map(|(hold, id)| (*id, hold.resource.clone())).collect(),
+                    events: Vec::new(),
+                    cause: CloseCause::Released,
+                    ending: Ending::Clean,
+                    detected_at: Instant::now(),
+                });
+                NotTaken::Ended
             }
             Ok(Answer::Denied(denied)) => {
                 let hold = ids.iter().zip(&asking.holds).find(|(id, _)| **id == denied.hold).map(|(_, hold)| hold.clone());
@@ -286,7 +298,7 @@ impl LockManager {
 
     /// Remembers a connection that was refused, until the resource is free. It may have become so meanwhile: see
     /// [`Self::tell_if_free`].
-    pub(super) fn wait(&self, place: Place, resource: String) {
+    pub(super) fn wait(&self, place: Place, resource: &str) {
         self.table(|table| table.wait(place, resource));
     }
 
@@ -295,17 +307,21 @@ impl LockManager {
         self.table(|table| table.stop_waiting(socket_id, channel));
     }
 
-    /// Tells those who wait for a resource, if nothing is alive on it.
-    pub(super) async fn tell_if_free(&self, app_id: &str, resource: &str) {
+    /// Tells those who wait for a resource, if nothing is alive on it. False if the store cannot say; then the reader of the log asks again.
+    pub(super) async fn tell_if_free(&self, app_id: &str, resource: &str) -> bool {
         let query = LockQuery { app: Some(app_id.to_owned()), resource: Some(resource.to_owned()), limit: 1, ..LockQuery::default() };
         match self.0.store.locks(&query).await {
             Ok(locks) if locks.is_empty() => {
                 let notices = self.table(|table| table.freed(app_id, resource));
                 self.tell(notices);
+                true
             }
-            Ok(_) => {}
-            // Whoever waits goes on waiting; the next end of a lock on it asks again.
-            Err(error) => tracing::warn!(app.id = app_id, resource, error = %error, "Cannot see whether {resource} is free: {error}"),
+            Ok(_) => true,
+            Err(error) => {
+                tracing::debug!(app.id = app_id, resource, error = %error, "Cannot see whether {resource} is free: {error}");
+                self.table(|table| table.is_unclear(app_id, resource));
+                false
+            }
         }
     }
 }
@@ -341,3 +357,7 @@ fn holder(holder: super::store::Holder) -> Holder {
     let super::store::Holder { fence, principal, mode, state, since } = holder;
     Holder { fence, principal, mode, state, since_ms: since.0 }
 }
+
+#[cfg(test)]
+#[path = "lock_manager_tests.rs"]
+mod tests;

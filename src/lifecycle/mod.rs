@@ -6,6 +6,8 @@
 #[cfg_attr(not(test), expect(dead_code, reason = "the server will start it"))]
 mod dispatcher;
 mod doorbell;
+#[cfg(test)]
+mod fake_store;
 mod handover;
 mod hold_table;
 mod hook;

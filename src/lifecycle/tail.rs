@@ -1,7 +1,7 @@
 //! This node's own eyes on the log: from its head on, entry by entry, for those who hold, wait or watch here. It keeps no offset: what
 //! was written before the start is none of their business.
 
-use std::{collections::BTreeSet, fmt};
+use std::fmt;
 
 use super::{
     LockManager,
@@ -24,12 +24,14 @@ const AT_ONCE: u32 = 500;
 pub(super) async fn follow(locks: LockManager, mut rings: Rings, mut cursor: Cursor, readers: Vec<Reader>) {
     loop {
         rings.rung().await;
+        tell_waiters(&locks).await;
         loop {
             match locks.store().events_after(&cursor, AT_ONCE).await {
                 Ok((events, next)) => {
                     let more = events.len() >= AT_ONCE as usize;
                     cursor = next;
-                    take(&locks, &events, &readers).await;
+                    take(&locks, &events, &readers);
+                    tell_waiters(&locks).await;
                     if !more {
                         break;
                     }
@@ -43,19 +45,26 @@ pub(super) async fn follow(locks: LockManager, mut rings: Rings, mut cursor: Cur
     }
 }
 
-async fn take(locks: &LockManager, events: &[EventRow], readers: &[Reader]) {
-    let mut ended = BTreeSet::new();
+fn take(locks: &LockManager, events: &[EventRow], readers: &[Reader]) {
     for event in events {
         readers.iter().for_each(|reader| (reader.0)(event));
         if let (EventKind::Unlocked, Some(fence), Some(cause)) = (event.kind, event.fence, event.cause) {
-            let (notices, awaited) = locks.table(|table| (table.lock_ended(fence, cause), table.is_awaited(&event.app, &event.resource)));
+            let notices = locks.table(|table| {
+                if table.is_awaited(&event.app, &event.resource) {
+                    table.is_unclear(&event.app, &event.resource);
+                }
+                table.lock_ended(fence, cause)
+            });
             locks.tell(notices);
-            if awaited {
-                ended.insert((event.app.as_str(), event.resource.as_str()));
-            }
         }
     }
-    for (app, resource) in ended {
-        locks.tell_if_free(app, resource).await;
+}
+
+/// Those who wait for what may be free. What the store cannot say is asked again later: there may be no other end of a lock on it.
+async fn tell_waiters(locks: &LockManager) {
+    while let Some((app, resource)) = locks.table(|table| table.next_unclear()) {
+        if !locks.tell_if_free(&app, &resource).await {
+            return;
+        }
     }
 }

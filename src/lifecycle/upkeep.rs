@@ -13,7 +13,7 @@ use super::{
     LockManager,
     hold_table::Place,
     lock_manager::Release,
-    store::{CloseCause, Ending, HoldDigest, HoldId, Incarnation, Shard, StoreError, Swept},
+    store::{CloseCause, Ending, HoldDigest, HoldId, Incarnation, LockState, Shard, StoreError, Swept},
 };
 use crate::protocol::SocketId;
 
@@ -107,10 +107,19 @@ async fn compare(locks: &LockManager, node: Incarnation) -> Result<(), StoreErro
             detected_at: Instant::now(),
         });
     }
-    let lost = granted.into_iter().filter(|id| !known.contains(id));
-    let notices = locks.table(|table| lost.filter_map(|id| table.lose(id, CloseCause::Reconciled)).collect::<Vec<_>>());
-    if !notices.is_empty() {
-        let lost = notices.len();
+    let mut notices = Vec::new();
+    let mut lost = 0;
+    for id in granted.into_iter().filter(|id| !known.contains(id)) {
+        let Some(fence) = locks.table(|table| table.fence_of(id)) else { continue };
+        // Usually somebody ended it, and the log has not been read that far yet.
+        let cause = match locks.store().lock(fence).await? {
+            Some(lock) if lock.state == LockState::Released => lock.cause,
+            _ => None,
+        };
+        lost += usize::from(cause.is_none());
+        notices.extend(locks.table(|table| table.lose(id, cause.unwrap_or(CloseCause::Reconciled))));
+    }
+    if lost > 0 {
         tracing::error!(lost, "The store has lost {lost} holds of this node: was it restored, or did it fail over?");
     }
     if left_over > 0 {

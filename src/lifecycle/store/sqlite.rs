@@ -122,7 +122,7 @@ impl SqliteStore {
     }
 
     #[cfg(test)]
-    pub(super) async fn writer_for_tests(&self) -> MutexGuard<'_, SqliteConnection> {
+    pub(in crate::lifecycle) async fn writer_for_tests(&self) -> MutexGuard<'_, SqliteConnection> {
         self.writer().await
     }
 
