@@ -16,7 +16,7 @@ use super::{
     lane_queue::LaneLimits,
     lanes::Lanes,
     lock_manager::{LockManager, LockSettings, Notices},
-    observer::{Lease, Observer},
+    observer::{Lease, Observer, Suspect},
     store::{BootId, CloseCause, Incarnation, LifecycleStore, NewNode, NodeState, StoreError},
     tail::{self, Reader},
     upkeep,
@@ -27,7 +27,7 @@ use super::{
 pub(crate) struct Node {
     locks: LockManager,
     doorbell: Doorbell,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 /// How long to wait before the store is asked again to make this process a node.
@@ -49,7 +49,7 @@ impl Node {
     ) -> Result<Self, StoreError> {
         let lanes = Lanes::start(Arc::clone(&store), LaneLimits::default(), settings.limits);
         let locks = LockManager::new(store, lanes, settings, notices);
-        let incarnation = register(&locks).await?;
+        let incarnation = register(&locks, BootId::random()).await?;
         let observer = Observer::new(incarnation, locks.settings().lease, Instant::now());
         upkeep::sweep_all(&locks, incarnation).await?;
         let from = locks.store().head().await?;
@@ -57,12 +57,14 @@ impl Node {
         let doorbell = Doorbell::start(Arc::clone(locks.store()), Arc::clone(locks.lanes().written()), locks.settings().doorbell);
         let fenced_nodes = Arc::new(AtomicBool::new(true));
         let mut tasks = JoinSet::new();
-        tasks.spawn(Beat { locks: locks.clone(), incarnation, observer, silent: false, fenced_nodes: Arc::clone(&fenced_nodes) }.run());
+        let (silent, verdicts) = (false, JoinSet::new());
+        let beat = Beat { locks: locks.clone(), incarnation, observer, silent, fenced_nodes: Arc::clone(&fenced_nodes), verdicts };
+        tasks.spawn(beat.run());
         tasks.spawn(upkeep::sweep(locks.clone(), fenced_nodes));
         tasks.spawn(upkeep::reconcile(locks.clone()));
         tasks.spawn(upkeep::retain(locks.clone()));
         tasks.spawn(tail::follow(locks.clone(), doorbell.subscribe(), from, readers));
-        Ok(Self { locks, doorbell, _tasks: tasks })
+        Ok(Self { locks, doorbell, tasks })
     }
 
     /// The locks it keeps.
@@ -88,11 +90,13 @@ impl Node {
     }
 
     /// Writes what is owed, as long as `grace` lasts, and signs off: what is left is swept by others, or at the next start.
-    pub(crate) async fn leave(self, grace: Duration) {
+    pub(crate) async fn leave(mut self, grace: Duration) {
         if tokio::time::timeout(grace, self.locks.lanes().flushed()).await.is_err() {
             let waiting = self.locks.lanes().waiting();
             tracing::warn!(waiting, "Leaving {waiting} ends of connections to the sweep: the store did not take them in time");
         }
+        // Whoever finds the incarnation gone would start a new one.
+        self.tasks.shutdown().await;
         if let Some(incarnation) = self.locks.incarnation() {
             let gone = self.locks.store().deregister(incarnation);
             match tokio::time::timeout(LAST_WORD, gone).await {
@@ -104,9 +108,10 @@ impl Node {
     }
 }
 
-async fn register(locks: &LockManager) -> Result<Incarnation, StoreError> {
+/// `boot` stays the same until there is an answer: the one before may have got lost.
+async fn register(locks: &LockManager, boot: BootId) -> Result<Incarnation, StoreError> {
     let LockSettings { node_name, naming, lease, .. } = locks.settings();
-    let node = NewNode { name: node_name.clone(), boot: BootId::random(), ttl: *lease, naming: *naming };
+    let node = NewNode { name: node_name.clone(), boot, ttl: *lease, naming: *naming };
     let incarnation = locks.store().register(&node).await?;
     tracing::info!(node.name = node_name, node.incarnation = incarnation.0, "Registered as incarnation {incarnation}");
     Ok(incarnation)
@@ -121,6 +126,8 @@ struct Beat {
     silent: bool,
     /// Whether some node is fenced and not swept yet.
     fenced_nodes: Arc<AtomicBool>,
+    /// Others being declared dead: that may take longer than the own lease allows.
+    verdicts: JoinSet<()>,
 }
 
 impl Beat {
@@ -150,9 +157,7 @@ impl Beat {
                         self.locks.recovered().notify_one();
                     }
                     self.look_at_lease();
-                    for suspect in suspects {
-                        self.declare_dead(suspect.incarnation, suspect.seen).await;
-                    }
+                    self.declare_dead(suspects);
                 }
                 Err(StoreError::Fenced) => self.start_anew().await,
                 Err(error) => {
@@ -199,15 +204,25 @@ impl Beat {
         self.locks.tell(notices);
     }
 
-    async fn declare_dead(&self, node: Incarnation, seen: i64) {
-        match self.locks.store().declare_dead(self.incarnation, node, seen).await {
-            Ok(true) => {
-                self.fenced_nodes.store(true, Ordering::Relaxed);
-                tracing::warn!(node.incarnation = node.0, "Declared node {node} dead: it stood still for its lease");
-            }
-            Ok(false) => {}
-            Err(error) => tracing::warn!(node.incarnation = node.0, error = %error, "Cannot declare node {node} dead: {error}"),
+    fn declare_dead(&mut self, suspects: Vec<Suspect>) {
+        while self.verdicts.try_join_next().is_some() {}
+        if suspects.is_empty() || !self.verdicts.is_empty() {
+            // Those who are still suspected come again with the next heartbeat.
+            return;
         }
+        let (locks, by, fenced_nodes) = (self.locks.clone(), self.incarnation, Arc::clone(&self.fenced_nodes));
+        self.verdicts.spawn(async move {
+            for Suspect { incarnation: node, seen } in suspects {
+                match locks.store().declare_dead(by, node, seen).await {
+                    Ok(true) => {
+                        fenced_nodes.store(true, Ordering::Relaxed);
+                        tracing::warn!(node.incarnation = node.0, "Declared node {node} dead: it stood still for its lease");
+                    }
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!(node.incarnation = node.0, error = %error, "Cannot declare node {node} dead: {error}"),
+                }
+            }
+        });
     }
 
     /// The node was declared dead: its holds are the sweep's, and whoever held something is told and closed.
@@ -223,8 +238,9 @@ impl Beat {
             self.incarnation
         );
         self.locks.tell(notices);
+        let boot = BootId::random();
         loop {
-            match register(&self.locks).await {
+            match register(&self.locks, boot).await {
                 Ok(incarnation) => {
                     self.incarnation = incarnation;
                     self.observer = Observer::new(incarnation, self.locks.settings().lease, Instant::now());
@@ -239,3 +255,7 @@ impl Beat {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "node_tests.rs"]
+mod tests;
