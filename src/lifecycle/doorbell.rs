@@ -25,8 +25,6 @@ pub(crate) struct DoorbellSettings {
     pub(crate) notify: bool,
     /// How long a reader waits for a ring.
     pub(crate) poll: Duration,
-    /// The same, for a reader that knows that there is more.
-    pub(crate) poll_behind: Duration,
     /// The shortest time between two rings.
     pub(crate) quiet: Duration,
     /// How long the line to the other nodes may be silent before it is asked.
@@ -40,7 +38,6 @@ impl Default for DoorbellSettings {
         Self {
             notify: true,
             poll: Duration::from_secs(1),
-            poll_behind: Duration::from_millis(250),
             quiet: Duration::from_millis(20),
             probe: Duration::from_secs(10),
             patience: Duration::from_secs(15),
@@ -54,6 +51,7 @@ pub(crate) struct Doorbell(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    #[cfg(test)]
     written: Arc<Notify>,
     rings: Arc<watch::Sender<()>>,
     settings: DoorbellSettings,
@@ -72,18 +70,24 @@ impl Doorbell {
             tasks.spawn(ring_outside(Arc::clone(&store), Arc::clone(&outside), settings.quiet));
             tasks.spawn(Line { store, rings: Arc::clone(&rings), outside, settings }.keep());
         }
-        Self(Arc::new(Inner { written, rings, settings, _tasks: tasks }))
+        Self(Arc::new(Inner {
+            #[cfg(test)]
+            written,
+            rings,
+            settings,
+            _tasks: tasks,
+        }))
     }
 
-    /// Rings, here and on the other nodes: after a write that did not go through the lanes.
+    /// Rings, here and on the other nodes.
+    #[cfg(test)]
     pub(crate) fn ring(&self) {
         self.0.written.notify_one();
     }
 
     /// A reader's own ear. Rings from now on are kept for it.
     pub(crate) fn subscribe(&self) -> Rings {
-        let DoorbellSettings { poll, poll_behind, .. } = self.0.settings;
-        Rings { heard: self.0.rings.subscribe(), poll, poll_behind }
+        Rings { heard: self.0.rings.subscribe(), poll: self.0.settings.poll }
     }
 }
 
@@ -92,28 +96,18 @@ impl Doorbell {
 pub(crate) struct Rings {
     heard: watch::Receiver<()>,
     poll: Duration,
-    poll_behind: Duration,
 }
 
 impl Rings {
     /// Resolves after a ring, or after the poll interval. Any number of rings since the last time are one.
     pub(crate) async fn rung(&mut self) {
-        self.within(self.poll).await;
-    }
-
-    /// The same for a reader that is behind: it looks again sooner.
-    pub(crate) async fn rung_while_behind(&mut self) {
-        self.within(self.poll_behind).await;
-    }
-
-    async fn within(&mut self, limit: Duration) {
         let ring = async {
             if self.heard.changed().await.is_err() {
                 // The doorbell is gone: only the time is left.
                 std::future::pending::<()>().await;
             }
         };
-        let _ring_or_time = timeout(limit, ring).await;
+        let _ring_or_time = timeout(self.poll, ring).await;
     }
 }
 

@@ -23,7 +23,6 @@ const SLACK: Duration = Duration::from_millis(1500);
 const QUICK: DoorbellSettings = DoorbellSettings {
     notify: true,
     poll: NEVER,
-    poll_behind: NEVER,
     quiet: Duration::from_millis(20),
     probe: Duration::from_millis(300),
     patience: Duration::from_millis(600),
@@ -173,8 +172,6 @@ async fn a_reader_looks_after_the_interval_whatever_happens() {
     let began = Instant::now();
     rings.rung().await;
     assert_eq!(began.elapsed(), Duration::from_secs(1));
-    rings.rung_while_behind().await;
-    assert_eq!(began.elapsed(), Duration::from_millis(1250));
     drop(doorbell);
     let began = Instant::now();
     rings.rung().await;

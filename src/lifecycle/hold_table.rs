@@ -314,6 +314,7 @@ impl HoldTable {
     }
 
     /// How many there are.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.holds.len()
     }

@@ -3,7 +3,6 @@
 //! Knows handlers and their outcomes; neither channels, actors nor which broker moves messages. Start with [`Handover`] (from a connection's
 //! worker to the publisher), then [`LockManager`], [`Node`] (what runs beside the connections) and [`store::LifecycleStore`].
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the server will start it"))]
 mod dispatcher;
 mod doorbell;
 #[cfg(test)]
@@ -13,9 +12,7 @@ mod hold_table;
 mod hook;
 mod lane_queue;
 mod lanes;
-#[cfg_attr(not(test), expect(dead_code, reason = "the server will box them"))]
 mod listener;
-#[cfg_attr(not(test), expect(dead_code, reason = "the configuration will name them"))]
 mod listeners;
 mod lock;
 mod lock_manager;
@@ -27,19 +24,16 @@ mod tail;
 mod upkeep;
 
 pub use dispatcher::ListenerError;
-#[expect(unused_imports, reason = "the server will start it")]
 pub(crate) use dispatcher::{Dispatcher, DispatcherParts, DispatcherSettings};
 pub(crate) use doorbell::DoorbellSettings;
 pub(crate) use handover::{CloseJob, Handover, Job, LettingGo, Owed, Publishing, Which};
 pub(crate) use hold_table::{News, Notice, Place, Taken};
 pub(crate) use hook::{HookFailure, guarded};
-#[cfg_attr(not(test), expect(unused_imports, reason = "the server will box them"))]
 pub(crate) use listener::BoxedListener;
 pub use listener::{Delivered, EventFilter, EventId, Listener, ListenerOptions, Retry, TransactionalListener};
-#[expect(unused_imports, reason = "the configuration will name them")]
 pub(crate) use listeners::{
-    broadcast::{Broadcast, Rendered, Template},
-    http::{HttpDelivery, HttpDeliverySettings, HttpSetupError},
+    broadcast::{Broadcast, TemplateError},
+    http::{HttpDelivery, HttpDeliverySettings},
     orders::OrdersListener,
 };
 pub use lock_manager::LockManager;

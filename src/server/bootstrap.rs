@@ -56,17 +56,17 @@ impl StopHandle {
 
 pub(super) async fn build<H: Handler>(server: Server<H>) -> Result<Application, ServerError> {
     server.settings.validate()?;
-    let Server { settings, broker, handler, wrap, routes } = server;
+    let Server { settings, broker, handler, wrap, routes, listeners } = server;
     // The application is asked first: what it refuses is not looked at for a lock.
     let handler = handler.and(hold_rules::configured_holds(&settings)?);
-    start(Server { settings, broker, handler, wrap, routes }).await
+    start(Server { settings, broker, handler, wrap, routes, listeners }).await
 }
 
 async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError> {
-    let Server { settings, broker, handler, wrap, routes } = server;
+    let Server { settings, broker, handler, wrap, routes, listeners } = server;
     broker.limit_connections(socket::raise_open_files());
     let handler = Arc::new(handler);
-    let lifecycle = locks::start(&settings, &broker, Vec::new()).await?;
+    let lifecycle = locks::start(&settings, &broker, listeners).await?;
     let locks = broker.locks().cloned();
     let (handover, jobs) = Handover::new();
     Publisher::start(Publishing::new(Arc::clone(&handler), settings.server.hook_timeout, locks, &handover), jobs);

@@ -9,7 +9,12 @@ use actix_web::{
 };
 
 use super::{Application, ServerError, bootstrap, wiring};
-use crate::{cluster::Broker, config::Settings, domain::Handler};
+use crate::{
+    cluster::Broker,
+    config::Settings,
+    domain::Handler,
+    lifecycle::{BoxedListener, Listener, TransactionalListener},
+};
 
 /// Adds the broker's routes to a scope of the embedding program.
 pub(super) type Wrap = Arc<dyn Fn(Scope, &mut ServiceConfig) + Send + Sync>;
@@ -32,6 +37,7 @@ pub struct Server<H: Handler = ()> {
     pub(super) handler: H,
     pub(super) wrap: Option<Wrap>,
     pub(super) routes: Vec<Routes>,
+    pub(super) listeners: Vec<BoxedListener>,
 }
 
 impl<H: Handler> fmt::Debug for Server<H> {
@@ -44,7 +50,7 @@ impl Server {
     /// A server with these settings and no handler.
     pub fn new(settings: Settings) -> Self {
         let broker = Broker::new(settings.apps.iter().map(wiring::app), settings.server.max_connections);
-        Self { settings, broker, handler: (), wrap: None, routes: Vec::new() }
+        Self { settings, broker, handler: (), wrap: None, routes: Vec::new(), listeners: Vec::new() }
     }
 }
 
@@ -52,8 +58,8 @@ impl<H: Handler> Server<H> {
     /// The application's code; replaces the one that was given before. Combine several with [`Handler::and`], or with
     /// [`crate::PerApp`] for one per application.
     pub fn handler<N: Handler>(self, handler: N) -> Server<N> {
-        let Self { settings, broker, handler: _, wrap, routes } = self;
-        Server { settings, broker, handler, wrap, routes }
+        let Self { settings, broker, handler: _, wrap, routes, listeners } = self;
+        Server { settings, broker, handler, wrap, routes, listeners }
     }
 
     /// The broker, for handlers and for the rest of the program: publish, look around, disconnect.
@@ -78,6 +84,18 @@ impl<H: Handler> Server<H> {
     /// More routes beside the broker's own, which win.
     pub fn routes(mut self, routes: impl Fn(&mut ServiceConfig) + Send + Sync + 'static) -> Self {
         self.routes.push(Arc::new(routes));
+        self
+    }
+
+    /// Somebody who hears each entry of the log at least once, from an offset of its own. Any number of them.
+    pub fn listener(mut self, listener: impl Listener) -> Self {
+        self.listeners.push(BoxedListener::plain(listener));
+        self
+    }
+
+    /// Somebody whose effects are rows in the same PostgreSQL, committed together with its offset: exactly once.
+    pub fn transactional_listener(mut self, listener: impl TransactionalListener) -> Self {
+        self.listeners.push(BoxedListener::transactional(listener));
         self
     }
 

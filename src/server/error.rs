@@ -3,7 +3,10 @@
 use std::io;
 
 use super::store::OpenError;
-use crate::{config::Violation, lifecycle::store::StoreError};
+use crate::{
+    config::Violation,
+    lifecycle::{ListenerError, store::StoreError},
+};
 
 /// A start that failed, or a listener that gave up.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,23 @@ pub enum ServerError {
     /// The store that is configured cannot be opened.
     #[error("cannot open the store")]
     OpenStore(#[from] OpenError),
+    /// A listener of the configuration cannot work.
+    #[error("listener {name}: {reason}")]
+    Listener {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Listeners cannot be started together, or with this store.
+    #[error(transparent)]
+    Listeners(#[from] ListenerError),
+    /// There are listeners, and no store: there is no log to hear.
+    #[error("listener {name} has no log to hear: store.url is \"none\"")]
+    NoLog {
+        /// The first of them.
+        name: String,
+    },
     /// Signals cannot be listened for.
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),

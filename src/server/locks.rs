@@ -4,28 +4,43 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     ServerError,
+    listeners::{self, Configured},
     store::{self, OpenStore},
 };
 use crate::{
     cluster::Broker,
     config::{OnDoubt, Settings, StoreSettings},
-    lifecycle::{DoorbellSettings, LockSettings, Node, Reader},
+    lifecycle::{BoxedListener, Dispatcher, DispatcherParts, DispatcherSettings, DoorbellSettings, LockSettings, Node},
 };
 
-/// Opens the store, and makes this process a node; `None` without a store. Returns when everything is swept that a former life of this
-/// node left behind.
-pub(super) async fn start(settings: &Settings, broker: &Broker, readers: Vec<Reader>) -> Result<Option<Lifecycle>, ServerError> {
-    let Some(store) = store::serve(&(&settings.store).into()).await? else { return Ok(None) };
+/// Opens the store, makes this process a node and starts its listeners; `None` without a store. Returns when everything is swept that
+/// a former life of this node left behind.
+pub(super) async fn start(settings: &Settings, broker: &Broker, own: Vec<BoxedListener>) -> Result<Option<Lifecycle>, ServerError> {
+    let Configured { mut listeners, readers } = listeners::configured(settings, broker)?;
+    listeners.extend(own);
+    let Some(store) = store::serve(&(&settings.store).into()).await? else {
+        let first = listeners.first().map(|listener| listener.name().to_owned());
+        return first.map_or(Ok(None), |name| Err(ServerError::NoLog { name }));
+    };
     let locks = lock_settings(&settings.store, &store);
     let node = Node::start(Arc::clone(&store.store), locks, Arc::new(broker.notices()), readers).await?;
+    let dispatcher = Dispatcher::start(DispatcherParts {
+        store: Arc::clone(&store.store),
+        postgres: store.postgres.clone(),
+        owner: store.node_name.clone(),
+        rings: node.doorbell().subscribe(),
+        listeners,
+        settings: DispatcherSettings::default(),
+    })?;
     broker.set_locks(node.locks().clone());
-    Ok(Some(Lifecycle { node, _store: store }))
+    Ok(Some(Lifecycle { node, dispatcher, _store: store }))
 }
 
 /// A node at work, and what it stands on.
 #[derive(Debug)]
 pub(super) struct Lifecycle {
     node: Node,
+    dispatcher: Dispatcher,
     /// Keeps the data directory locked until the node has left.
     _store: OpenStore,
 }
@@ -38,6 +53,7 @@ impl Lifecycle {
 
     /// Writes what is owed, at most for `grace`, and signs off.
     pub(super) async fn leave(self, grace: Duration) {
+        self.dispatcher.stop().await;
         self.node.leave(grace).await;
     }
 }
@@ -52,7 +68,7 @@ fn lock_settings(settings: &StoreSettings, store: &OpenStore) -> LockSettings {
         lease: settings.lease,
         sweep_interval: settings.sweep_interval,
         reconcile_interval: settings.reconcile_interval,
-        doorbell: DoorbellSettings { notify: settings.notify, poll, poll_behind: poll / 4, ..DoorbellSettings::default() },
+        doorbell: DoorbellSettings { notify: settings.notify, poll, ..DoorbellSettings::default() },
         retention: settings.retention,
         close_on_doubt: settings.on_doubt == OnDoubt::Close,
         max_holds: settings.max_holds,

@@ -6,11 +6,11 @@ mod bootstrap;
 mod builder;
 mod error;
 mod hold_rules;
+mod listeners;
 mod locks;
 mod publisher;
 mod shutdown;
 mod socket;
-#[cfg_attr(not(test), expect(dead_code, reason = "the start of the server will open it"))]
 pub(crate) mod store;
 mod telemetry;
 mod wiring;
