@@ -1,7 +1,11 @@
 //! The holds of earlier processes, graces that are over, the old end of the log.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
+use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 
 use super::{
@@ -30,19 +34,31 @@ pub(super) async fn due_shards(connection: &mut SqliteConnection) -> Result<Vec<
 
 pub(super) async fn sweep(connection: &mut SqliteConnection, by: Incarnation, limit: u32) -> Result<Swept, StoreError> {
     let mut write = Write::begin(connection, by).await?;
-    let victims: Vec<(uuid::Uuid, i64, String, String)> = sqlx::query_as(
-        "SELECT h.hold, h.fence, h.socket_id, n.end_cause FROM node n JOIN hold h USING (incarnation) WHERE n.state = 'fenced' LIMIT ?1",
+    let dropped: Vec<(i64, i64, String)> = sqlx::query_as(
+        "DELETE FROM hold WHERE hold IN (SELECT h.hold FROM node n JOIN hold h USING (incarnation) WHERE n.state = 'fenced' LIMIT ?1)
+         RETURNING fence, incarnation, socket_id",
     )
     .bind(limit)
     .fetch_all(&mut *write.transaction)
     .await?;
-    let mut done = victims.len();
-    for (hold, fence, socket_id, cause) in victims {
-        sqlx::query("DELETE FROM hold WHERE hold = ?1").bind(hold).execute(&mut *write.transaction).await?;
-        let end = LastWord { ending: Ending::Unclean, cause: CloseCause::parse(&cause)?, socket_id: &socket_id, detected_ms: None };
-        writes::settle(&mut write, Fence(fence), end).await?;
+    let causes: HashMap<i64, String> = sqlx::query_as("SELECT incarnation, end_cause FROM node WHERE state = 'fenced'")
+        .fetch_all(&mut *write.transaction)
+        .await?
+        .into_iter()
+        .collect();
+    // Of several holds of one lock, the newest process's counts.
+    let mut last: BTreeMap<i64, (i64, &str)> = BTreeMap::new();
+    for (fence, incarnation, socket_id) in &dropped {
+        let newest = last.entry(*fence).or_insert((*incarnation, socket_id));
+        *newest = (*newest).max((*incarnation, socket_id));
     }
-    done += end_graces(&mut write, limit).await?;
+    let mut ends = Vec::with_capacity(last.len());
+    for (fence, (incarnation, socket_id)) in last {
+        let cause = CloseCause::parse(causes.get(&incarnation).map_or("", String::as_str))?;
+        ends.push(LastWord { fence: Fence(fence), ending: Ending::Unclean, cause, socket_id, detected_ms: None });
+    }
+    writes::settle(&mut write, &ends).await?;
+    let done = dropped.len() + end_graces(&mut write, limit).await?;
     write.commit().await?;
     Ok(Swept::Done(u32::try_from(done).unwrap_or(u32::MAX)))
 }
@@ -56,23 +72,25 @@ async fn end_graces(write: &mut Write<'_>, limit: u32) -> Result<usize, StoreErr
     .bind(limit)
     .fetch_all(&mut *write.transaction)
     .await?;
-    let mut ended = 0;
+    let (mut over, mut clamped) = (Vec::new(), Vec::new());
     for (fence, until, grace_ms) in due {
         match lock::look(Timestamp(until), grace_ms, write.now) {
             GraceLook::Running => {}
-            GraceLook::Clamped(earlier) => {
-                let clamp = sqlx::query("UPDATE lock SET grace_until = ?2 WHERE fence = ?1");
-                clamp.bind(fence).bind(earlier.0).execute(&mut *write.transaction).await?;
-            }
-            GraceLook::Over => {
-                let release = sqlx::query("UPDATE lock SET state = 'released', released_at = ?2, grace_until = NULL WHERE fence = ?1");
-                release.bind(fence).bind(write.now.0).execute(&mut *write.transaction).await?;
-                write.append_lock(EventKind::Unlocked, Fence(fence), true).await?;
-                ended += 1;
-            }
+            GraceLook::Clamped(earlier) => clamped.push(json!([fence, earlier])),
+            GraceLook::Over => over.push(Fence(fence)),
         }
     }
-    Ok(ended)
+    let clamp = "UPDATE lock SET grace_until = n.value ->> 1 FROM json_each(?1) n WHERE lock.fence = n.value ->> 0";
+    sqlx::query(clamp).bind(Value::Array(clamped)).execute(&mut *write.transaction).await?;
+    sqlx::query(
+        "UPDATE lock SET state = 'released', released_at = ?2, grace_until = NULL WHERE fence IN (SELECT value FROM json_each(?1))",
+    )
+    .bind(Value::from_iter(over.iter().map(|fence| fence.0)))
+    .bind(write.now.0)
+    .execute(&mut *write.transaction)
+    .await?;
+    write.append_locks(EventKind::Unlocked, &over, true).await?;
+    Ok(over.len())
 }
 
 pub(super) async fn finish_dead(connection: &mut SqliteConnection, by: Incarnation) -> Result<u64, StoreError> {

@@ -37,20 +37,19 @@ impl<'c> Write<'c> {
         Ok(Self { transaction, node, now: Timestamp::now(), begun_at: position, position })
     }
 
-    /// Appends a lock's `locked` or `unlocked`, from its row.
-    pub(super) async fn append_lock(&mut self, kind: EventKind, fence: Fence, after_grace: bool) -> Result<(), StoreError> {
-        self.position += 1;
-        sqlx::query(
+    /// Appends a `locked` or `unlocked` per lock, from its row.
+    pub(super) async fn append_locks(&mut self, kind: EventKind, fences: &[Fence], after_grace: bool) -> Result<(), StoreError> {
+        let appended = sqlx::query(
             "INSERT INTO event (shard, position, kind, type, app, resource, fence, principal, socket_id, incarnation, cause, after_grace,
                                 detected_ms_before_commit, payload, at)
-             SELECT shard, ?2, ?3,
-                    CASE WHEN instr(topic, '/') = 0 THEN topic || CASE ?3 WHEN 'locked' THEN 'Locked' ELSE 'Unlocked' END
-                         WHEN ?3 = 'locked' THEN substr(topic, 1, instr(topic, '/') - 1)
-                         ELSE substr(topic, instr(topic, '/') + 1) END,
-                    app, resource, fence, principal, socket_id, ?4, cause, ?5, detected_ms_before_commit, context, ?6
-               FROM lock WHERE fence = ?1",
+             SELECT l.shard, ?2 + f.key + 1, ?3,
+                    CASE WHEN instr(l.topic, '/') = 0 THEN l.topic || CASE ?3 WHEN 'locked' THEN 'Locked' ELSE 'Unlocked' END
+                         WHEN ?3 = 'locked' THEN substr(l.topic, 1, instr(l.topic, '/') - 1)
+                         ELSE substr(l.topic, instr(l.topic, '/') + 1) END,
+                    l.app, l.resource, l.fence, l.principal, l.socket_id, ?4, l.cause, ?5, l.detected_ms_before_commit, l.context, ?6
+               FROM json_each(?1) f CROSS JOIN lock l ON l.fence = f.value",
         )
-        .bind(fence.0)
+        .bind(serde_json::Value::from_iter(fences.iter().map(|fence| fence.0)))
         .bind(self.position)
         .bind(kind.as_str())
         .bind(self.node.0)
@@ -58,6 +57,7 @@ impl<'c> Write<'c> {
         .bind(self.now.0)
         .execute(&mut *self.transaction)
         .await?;
+        self.position += i64::try_from(appended.rows_affected()).unwrap_or(0);
         Ok(())
     }
 

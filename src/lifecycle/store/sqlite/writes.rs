@@ -1,5 +1,6 @@
 //! Outcomes and ends. What becomes of a lock is decided in `lifecycle::lock`.
 
+use serde_json::json;
 use sqlx::SqliteConnection;
 
 use super::write::{SHARD, Write};
@@ -102,7 +103,7 @@ async fn take(write: &mut Write<'_>, op: &CommitOp, hold: &NewHold, verdict: Ver
                 release_lock(write, *fence, CloseCause::TakenOver).await?;
             }
             let fence = Fence(new_lock(write, op, hold).await?);
-            write.append_lock(EventKind::Locked, fence, false).await?;
+            write.append_locks(EventKind::Locked, &[fence], false).await?;
             (HoldOutcome::Granted, fence, displaced)
         }
         Verdict::Attach(fence) => (HoldOutcome::Attached, fence, Vec::new()),
@@ -172,7 +173,7 @@ async fn release_lock(write: &mut Write<'_>, fence: Fence, cause: CloseCause) ->
     .bind(cause.as_str())
     .execute(&mut *write.transaction)
     .await?;
-    write.append_lock(EventKind::Unlocked, fence, false).await
+    write.append_locks(EventKind::Unlocked, &[fence], false).await
 }
 
 pub(super) async fn release(
@@ -206,42 +207,52 @@ async fn let_go(write: &mut Write<'_>, op: &ReleaseOp, hold: HoldId) -> Result<(
         .fetch_optional(&mut *write.transaction)
         .await?;
     let Some(fence) = fence else { return Ok(()) };
-    let end = LastWord { ending: op.ending, cause: op.cause, socket_id: &op.socket_id, detected_ms: op.detected_ms() };
-    settle(write, Fence(fence), end).await
+    let end = LastWord { fence: Fence(fence), ending: op.ending, cause: op.cause, socket_id: &op.socket_id, detected_ms: op.detected_ms() };
+    settle(write, &[end]).await
 }
 
-/// How a hold that may have been the last ended.
+/// How the hold of a lock that may have been its last ended.
 pub(super) struct LastWord<'a> {
+    pub(super) fence: Fence,
     pub(super) ending: Ending,
     pub(super) cause: CloseCause,
     pub(super) socket_id: &'a str,
     pub(super) detected_ms: Option<i32>,
 }
 
-/// Carries out what the loss of a hold means for its lock.
-pub(super) async fn settle(write: &mut Write<'_>, fence: Fence, end: LastWord<'_>) -> Result<(), StoreError> {
-    let (state, grace_ms, left): (String, i64, i64) =
-        sqlx::query_as("SELECT state, grace_ms, (SELECT count(*) FROM hold h WHERE h.fence = l.fence) FROM lock l WHERE fence = ?1")
-            .bind(fence.0)
-            .fetch_one(&mut *write.transaction)
-            .await?;
-    let left = u64::try_from(left).unwrap_or(0);
-    let Some(next) = lock::settle(LockState::parse(&state)?, left, end.ending, grace_ms) else { return Ok(()) };
-    let released = next == LockState::Released;
-    sqlx::query(
-        "UPDATE lock SET state = ?2, released_at = ?3, grace_until = ?4, cause = ?5, socket_id = ?6, detected_ms_before_commit = ?7
-          WHERE fence = ?1",
+/// Carries out what the loss of holds means for their locks, which are all different.
+pub(super) async fn settle(write: &mut Write<'_>, ends: &[LastWord<'_>]) -> Result<(), StoreError> {
+    let fences = serde_json::Value::from_iter(ends.iter().map(|end| end.fence.0));
+    let found: Vec<(i64, String, i64, i64)> = sqlx::query_as(
+        "SELECT f.key, l.state, l.grace_ms, (SELECT count(*) FROM hold h WHERE h.fence = l.fence)
+           FROM json_each(?1) f CROSS JOIN lock l ON l.fence = f.value ORDER BY f.key",
     )
-    .bind(fence.0)
-    .bind(next.as_str())
-    .bind(released.then_some(write.now.0))
-    .bind((!released).then(|| write.now.0.saturating_add(grace_ms)))
-    .bind(end.cause.as_str())
-    .bind(end.socket_id)
-    .bind(end.detected_ms)
+    .bind(fences)
+    .fetch_all(&mut *write.transaction)
+    .await?;
+    let (mut released, mut changed) = (Vec::new(), Vec::new());
+    for (key, state, grace_ms, left) in found {
+        let Some(end) = usize::try_from(key).ok().and_then(|key| ends.get(key)) else { continue };
+        let left = u64::try_from(left).unwrap_or(0);
+        let Some(next) = lock::settle(LockState::parse(&state)?, left, end.ending, grace_ms) else { continue };
+        let (released_at, grace_until) = match next {
+            LockState::Released => (Some(write.now.0), None),
+            _ => (None, Some(write.now.0.saturating_add(grace_ms))),
+        };
+        if next == LockState::Released {
+            released.push(end.fence);
+        }
+        changed.push(json!([end.fence, next, released_at, grace_until, end.cause, end.socket_id, end.detected_ms]));
+    }
+    sqlx::query(
+        "UPDATE lock SET state = n.value ->> 1, released_at = n.value ->> 2, grace_until = n.value ->> 3, cause = n.value ->> 4,
+                socket_id = n.value ->> 5, detected_ms_before_commit = n.value ->> 6
+           FROM json_each(?1) n WHERE lock.fence = n.value ->> 0",
+    )
+    .bind(serde_json::Value::Array(changed))
     .execute(&mut *write.transaction)
     .await?;
-    if released { write.append_lock(EventKind::Unlocked, fence, false).await } else { Ok(()) }
+    write.append_locks(EventKind::Unlocked, &released, false).await
 }
 
 pub(super) async fn force_release(
