@@ -1,3 +1,5 @@
+mod locks;
+
 use std::{fs, path::Path, time::Duration};
 
 use super::*;
