@@ -22,6 +22,11 @@ mod error;
 mod ids;
 mod json;
 mod migrate;
+#[cfg(feature = "mutants")]
+pub(crate) mod mutants;
+#[cfg(not(feature = "mutants"))]
+#[path = "store/no_mutants.rs"]
+pub(crate) mod mutants;
 mod ops;
 mod postgres;
 mod rows;

@@ -8,6 +8,7 @@ use sqlx::{
 use crate::lifecycle::store::{
     Migrated, Migrations, StoreError,
     migrate::{self, Found},
+    mutants,
 };
 
 /// `server_version_num` of the oldest PostgreSQL that has what the functions use (`bit_xor`).
@@ -21,6 +22,7 @@ pub(super) async fn prepare(address: &PgConnectOptions, policy: Migrations, shar
     sqlx::query("SELECT set_config('holdline.shards', $1, false)").bind(shards_of_fresh.to_string()).execute(&mut connection).await?;
     let migrated = migrate(&mut connection, policy).await?;
     check_rights(&mut connection).await?;
+    mutants::apply(&mut connection).await?;
     let shards = shards(&mut connection).await?;
     connection.close().await?;
     Ok((migrated, shards))
