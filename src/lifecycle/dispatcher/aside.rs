@@ -46,7 +46,7 @@ enum Drained {
     /// They are through, or somebody else's.
     Through,
     /// This one failed.
-    Failed(Delivered, Retry),
+    Failed(Box<Delivered>, Retry),
     /// The store did not answer.
     Doubtful(StoreError),
 }
@@ -199,7 +199,7 @@ async fn drain(reading: Arc<Reading>, resource: Resource, first: EventRow) -> (R
             match deliver(&reading, &entry).await {
                 Ok(Ok(true)) => {}
                 Ok(Ok(false)) => return (resource, Drained::Through),
-                Ok(Err(retry)) => return (resource, Drained::Failed(entry.event, retry)),
+                Ok(Err(retry)) => return (resource, Drained::Failed(Box::new(entry.event), retry)),
                 Err(error) => return (resource, Drained::Doubtful(error)),
             }
         }

@@ -45,7 +45,10 @@ impl TransactionalListener for Ledger {
         tokio::time::sleep(Duration::from_micros(u64::from(getrandom::u32()? % 2000))).await;
         match event.event_type.as_str() {
             "Bad" => Err(Retry::new("no")),
-            "Silly" => Ok(sqlx::query("SELECT 1 / 0").execute(transaction).await.map(drop).unwrap_or_default()),
+            "Silly" => {
+                sqlx::query("SELECT 1 / 0").execute(transaction).await.ok();
+                Ok(())
+            }
             "Panic" if event.attempt() == 1 => panic!("on purpose"),
             _ => Ok(()),
         }
