@@ -12,6 +12,7 @@ mod architecture;
 mod cache;
 mod capacity;
 mod cli;
+mod cli_beside;
 mod cli_consumers;
 mod cli_events;
 mod cli_nodes;
