@@ -88,7 +88,11 @@ fn a_lock_is_released_through_the_running_broker() {
     let ended = release(&fence, &[]);
     assert_eq!((ended.code, ended.stderr.as_str()), (1, "holdline: the broker refused the release: 409 The lock is over already\n"));
     let ended = release(&foreign, &[]);
-    assert!(ended.code == 1 && ended.stderr.contains("404 Unknown fence"), "{}", ended.said());
+    assert!(
+        ended.code == 1 && ended.stderr.contains("404 Unknown fence: there is no such lock of app app-id; --app-id names another"),
+        "{}",
+        ended.said()
+    );
     assert_eq!(place.stored.state(theirs.fence), "held");
     let next = place.stored.hold(APP.id, "order:1", 2);
     let ended = release(&next.fence.to_string(), &["--json"]);

@@ -168,7 +168,14 @@ fn release(args: &ReleaseArgs) -> Result<(), CliError> {
     let (target, fence) = (args.target.resolve()?, args.fence);
     let app_id = target.app_id.clone().ok_or_else(|| missing("releasing a lock", "--app-id"))?;
     let path = format!("/apps/{}/locks/{fence}/release", escape(&app_id));
-    Post { purpose: "releasing a lock", what: "release", path: &path, body: "{}" }.send(&target)?;
+    let released = Post { purpose: "releasing a lock", what: "release", path: &path, body: "{}" }.send(&target);
+    released.map_err(|error| match error {
+        // It may be another application's, which the broker does not say.
+        CliError::Refused { what, status: 404, text } => {
+            CliError::Refused { what, status: 404, text: format!("{text} of app {}; --app-id names another", printable(&app_id)) }
+        }
+        other => other,
+    })?;
     let done = match args.json {
         true => json_line(&json!({ "fence": fence, "app": app_id, "released": true }))?,
         false => format!("Released lock {fence} of app {}\n", printable(&app_id)),
