@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::support::{one_app, run_to_end};
 
 /// Writes `text` as bad.toml and demands that both `config check` and `serve` refuse it, naming the file and each of `named`.
-fn refused(text: &str, named: &[&str]) {
+pub(crate) fn refused(text: &str, named: &[&str]) {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("bad.toml"), text).unwrap();
     for args in [["config", "check", "--config", "bad.toml"].as_slice(), &["serve", "--config", "bad.toml", "--port", "0"]] {
@@ -22,7 +22,7 @@ fn refused(text: &str, named: &[&str]) {
     }
 }
 
-fn accepted(text: &str) {
+pub(crate) fn accepted(text: &str) {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("good.toml"), text).unwrap();
     let ended = run_to_end(directory.path(), &["config", "check", "--config", "good.toml"], &[]);

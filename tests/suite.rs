@@ -20,6 +20,7 @@ mod cli_tail;
 mod client_events;
 mod close_codes;
 mod config;
+mod config_locks;
 mod config_sources;
 mod events_api;
 mod framing;

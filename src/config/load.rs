@@ -100,7 +100,7 @@ pub fn load(options: Options) -> Result<Loaded, ConfigError> {
 
     settings.apps = read_apps(file.as_ref(), &environment, &mut origins)?;
     settings.validate().map_err(|violation| {
-        let origin = origins.of(&violation.key);
+        let origin = origins.around(&violation.key);
         let place = match &file {
             Some(file) if file.origin() == *origin => file.place(&violation.key),
             _ => origin.place(&violation.key),

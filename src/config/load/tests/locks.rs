@@ -54,8 +54,15 @@ fn a_mistake_in_a_rule_names_its_line_and_its_key() {
     assert_eq!(refusal(&format!("{TRIO}holds = [1]\n")), "test.toml:5: apps[0].holds[0]: expected a table, found a whole number");
     assert_eq!(refusal(&format!("{TRIO}[[apps.holds]]\nevent = \"X\"\n")), "test.toml:5: apps[0].holds[0].resource: is required");
     assert_eq!(refusal(&format!("{TRIO}[[apps.holds]]\nresource = \"x\"\n")), "test.toml:5: apps[0].holds[0].event: is required");
-    let overlap =
-        format!("{TRIO}[[apps.holds]]\n{ORDER}\n[[apps.holds]]\nresource = \"x\"\nevent = \"X\"\nchannel = \"private-order*\"\n");
+    assert_eq!(
+        refusal(&format!("{TRIO}[[apps.holds]]\nresource = \"x\"\nevent = \"X\"\n")),
+        "test.toml:5: apps[0].holds[0].channel: is required for at = \"subscribe\""
+    );
+    assert_eq!(
+        refusal("\n[store]\nlease = \"3s\"\n"),
+        "test.toml:2: store.heartbeat_interval: 3s is more than 750ms, a quarter of store.lease"
+    );
+    let overlap = format!("{TRIO}[[apps.holds]]\n{ORDER}\n[[apps.holds]]\nresource = \"x\"\nevent = \"X\"\nchannel = \"private-order*\"\n");
     assert!(refusal(&overlap).starts_with("test.toml:12: apps[0].holds[1].channel: "), "{}", refusal(&overlap));
 }
 
