@@ -31,6 +31,7 @@ mod handlers_causes;
 mod handlers_compose;
 mod handlers_embed;
 mod handlers_failures;
+mod handlers_holds;
 mod handlers_never;
 mod handlers_order;
 mod handlers_outcomes;

@@ -55,6 +55,7 @@ pub(super) struct Connection<H: Handler> {
 pub(super) struct Departure {
     end: End,
     channels: Vec<ChannelName>,
+    at: Instant,
 }
 
 /// What a connection is made of.
@@ -128,16 +129,16 @@ impl<H: Handler> Connection<H> {
         let Self { conn, hub, machine, departure, .. } = self;
         departure.get_or_insert_with(|| {
             conn.outbox().end(end.clone(), []);
-            let channels = hub.closed(conn, machine.user(), end.cause, Instant::now());
-            Departure { end, channels }
+            let at = Instant::now();
+            let channels = hub.closed(conn, machine.user(), end.cause, at);
+            Departure { end, channels, at }
         })
     }
 
     /// The end, once: leaves, then hands the context to whoever runs `on_close`.
     fn depart(&mut self, end: End) {
         let Some(context) = self.context.take() else { return };
-        let Departure { end, channels } = self.leave(end).clone();
-        let now = Instant::now();
+        let Departure { end, channels, at } = self.leave(end).clone();
         let closing = Closing {
             cause: end.cause,
             code: end.code,
@@ -145,12 +146,12 @@ impl<H: Handler> Connection<H> {
             app_id: Arc::clone(&self.hub.app().id),
             remote_ip: self.conn.remote_ip(),
             channels,
-            connected_for: self.conn.connected_for(now),
+            connected_for: self.conn.connected_for(at),
             bytes_in: self.conn.bytes_in(),
             bytes_out: self.conn.bytes_out(),
         };
         log_close(&closing);
-        self.handover.close(CloseJob { conn: context, closing });
+        self.handover.close(CloseJob { conn: context, closing, detected_at: at });
         // Not before: a stop waits for the places first and for the closes then, and nothing may fall between.
         self.admission = None;
     }

@@ -8,7 +8,7 @@ use tracing::{Instrument, Span};
 
 use super::actor::Connection;
 use crate::{
-    domain::{CloseCause, Conflict, Handler, Outcome, Reject},
+    domain::{CloseCause, Conflict, Handler, Outcome, Push, Reject},
     lifecycle::{Asking, Handover, HookFailure, LettingGo, NotTaken, Place, Taken, Which, guarded},
     protocol::{ChannelName, ServerFrame, WireFrame},
 };
@@ -48,12 +48,14 @@ impl<H: Handler> Connection<H> {
     ) {
         let Some(mut context) = self.context.take() else { return };
         let limit = self.settings.hook_timeout;
-        let (handler, handover, place) = (Arc::clone(&self.handler), self.handover.clone(), self.place(channel));
+        let (handler, handover, place, conn) = (Arc::clone(&self.handler), self.handover.clone(), self.place(channel), self.conn.clone());
         let call = async move {
             let answer = async {
                 match guarded(limit, hook(&mut context)).await? {
                     (value, Err(reject)) => Ok((value, Err(reject.into()))),
                     (value, Ok(outcome)) if !outcome.is_durable() => Ok((value, Ok(Settled { outcome, ..Settled::default() }))),
+                    // It ended while the hook was at work: nobody is there to hold anything.
+                    (value, Ok(_)) if !conn.outbox().is_open() => Ok((value, Err(reject(&NotTaken::Ended).into()))),
                     (value, Ok(outcome)) => match commit(&handover, place, outcome).await {
                         Ok(settled) => Ok((value, Ok(settled))),
                         Err(NotTaken::Conflict(conflict)) => {
@@ -75,12 +77,19 @@ impl<H: Handler> Connection<H> {
         Place { app_id: Arc::clone(&self.hub.app().id), socket_id: self.conn.socket_id(), channel }
     }
 
-    /// Tells the client what it holds, then what else the hook wants it to know.
+    /// Tells the client what it holds as a connection, then, on the channel, what else the hook wants it to know.
     pub(super) fn tell_settled(&self, settled: &Settled, channel: Option<&ChannelName>) {
-        for frame in settled.frames(channel) {
+        for frame in settled.locks(None).chain(settled.pushes(channel)) {
             self.send(frame);
         }
         self.told(settled);
+    }
+
+    /// Remembers whom to tell when what stood in the way is over.
+    pub(super) fn wait_for_lock(&self, channel: Option<ChannelName>, conflict: Option<Box<Conflict>>) {
+        if let Some(conflict) = conflict {
+            self.handover.wait(self.place(channel), &conflict);
+        }
     }
 
     /// The client has been told of its holds; what the outcome lets go is let go.
@@ -118,10 +127,14 @@ impl Settled {
         Self { outcome: outcome.without_holds(), ..Self::default() }
     }
 
-    /// What the client is told, in its order: its locks, then the pushes of the hook.
+    /// What the client is told of a subscription, in its order: its locks, then the pushes of the hook.
     pub(super) fn frames(&self, channel: Option<&ChannelName>) -> Vec<WireFrame> {
-        let (pushes, address) = (self.outcome.pushes(), channel.map(ChannelName::as_str));
-        let locks = self.outcome.holds().iter().filter(|hold| !hold.quiet).filter_map(|hold| {
+        self.locks(channel).chain(self.pushes(channel)).collect()
+    }
+
+    /// Its locks, on the channel whose subscription took them: all later news of them come there, too.
+    fn locks(&self, channel: Option<&ChannelName>) -> impl Iterator<Item = WireFrame> {
+        self.outcome.holds().iter().filter(|hold| !hold.quiet).filter_map(move |hold| {
             if self.degraded {
                 let data = json!({ "resource": hold.resource, "fence": null, "state": "degraded" });
                 return Some(notice("holdline:lock_state", channel, &data));
@@ -129,9 +142,13 @@ impl Settled {
             let Taken { resource, fence, outcome, .. } = self.taken.iter().find(|taken| taken.resource == hold.resource)?;
             let data = json!({ "resource": resource, "fence": fence, "principal": hold.principal.to_string(), "outcome": outcome });
             Some(notice("holdline:locked", channel, &data))
-        });
-        let push = pushes.iter().map(|push| ServerFrame::Event { event: &push.event, channel: address, data: &push.data, user_id: None });
-        locks.chain(push.map(|frame| frame.encode())).collect()
+        })
+    }
+
+    fn pushes(&self, channel: Option<&ChannelName>) -> impl Iterator<Item = WireFrame> {
+        let channel = channel.map(ChannelName::as_str);
+        let frame = move |push: &Push| ServerFrame::Event { event: &push.event, channel, data: &push.data, user_id: None }.encode();
+        self.outcome.pushes().iter().map(frame)
     }
 }
 
@@ -142,11 +159,21 @@ fn notice(event: &str, channel: Option<&ChannelName>, data: &serde_json::Value) 
 }
 
 async fn commit<C: Send + 'static>(handover: &Handover<C>, place: Place, outcome: Outcome) -> Result<Settled, NotTaken> {
-    let asking = Asking { place, holds: outcome.holds().to_vec(), events: outcome.events().to_vec() };
+    let asking = Asking { place: place.clone(), holds: outcome.holds().to_vec(), events: outcome.events().to_vec() };
     let may_go_without = outcome.events().is_empty() && outcome.holds().iter().all(|hold| hold.fail_open);
     match handover.acquire(asking).await {
         Ok(taken) => Ok(Settled { outcome, taken, degraded: false }),
         Err(NotTaken::Unavailable) if may_go_without => Ok(Settled { outcome, taken: Vec::new(), degraded: true }),
+        // What the client did not ask for does not stand in the way of what it did.
+        Err(refusal) if refusal.is_for_good() && outcome.holds().iter().any(|hold| hold.quiet) => {
+            tracing::warn!(socket.id = %place.socket_id, "The log will not say that the user of {} is online: {refusal}", place.socket_id);
+            let outcome = outcome.without_quiet_holds();
+            if outcome.is_durable() {
+                Box::pin(commit(handover, place, outcome)).await
+            } else {
+                Ok(Settled { outcome, ..Settled::default() })
+            }
+        }
         Err(refusal) => Err(refusal),
     }
 }

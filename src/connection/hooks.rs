@@ -107,9 +107,7 @@ impl<H: Handler> Connection<H> {
                 Ok(settled) => this.join(&subscribe, &settled),
                 Err(Refused { reject, conflict }) => {
                     this.refuse_subscription(subscribe.channel.as_str(), &reject.as_subscription_error());
-                    if let Some(conflict) = conflict {
-                        this.handover.wait(this.place(Some(subscribe.channel)), &conflict);
-                    }
+                    this.wait_for_lock(Some(subscribe.channel), conflict);
                 }
             },
         );
@@ -173,9 +171,10 @@ impl<H: Handler> Connection<H> {
                     }
                     this.tell_settled(&settled, None);
                 }
-                Err(Refused { reject, .. }) => {
+                Err(Refused { reject, conflict }) => {
                     let error = ConnectionError { code: CloseCode::UNAUTHORIZED, message: reject.message().to_owned() };
                     this.refuse(&error, None);
+                    this.wait_for_lock(None, conflict);
                 }
             },
         );
@@ -212,9 +211,10 @@ impl<H: Handler> Connection<H> {
                     this.broker.relay(&this.hub, this.conn.socket_id(), &event);
                     this.tell_settled(&settled, Some(&event.channel));
                 }
-                Err(Refused { reject, .. }) => {
+                Err(Refused { reject, conflict }) => {
                     let error = ConnectionError { code: CloseCode::CLIENT_EVENT_REFUSED, message: reject.message().to_owned() };
                     this.refuse(&error, Some(event.channel.as_str()));
+                    this.wait_for_lock(None, conflict);
                 }
             },
         );

@@ -105,6 +105,11 @@ impl Outcome {
         Self { holds: Vec::new(), ..self }
     }
 
+    pub(crate) fn without_quiet_holds(mut self) -> Self {
+        self.holds.retain(|hold| !hold.quiet);
+        self
+    }
+
     pub(crate) fn into_events(self) -> Vec<DomainEvent> {
         self.events
     }

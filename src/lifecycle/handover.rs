@@ -29,6 +29,8 @@ pub(crate) struct CloseJob<C> {
     pub(crate) conn: C,
     /// How it ended.
     pub(crate) closing: Closing,
+    /// When that was noticed; a hook may have been at work until now.
+    pub(crate) detected_at: Instant,
 }
 
 /// What the publisher is handed.
@@ -203,7 +205,7 @@ impl<H: Handler> Publishing<H> {
 
     fn close(&self, job: CloseJob<H::Conn>) {
         let (handler, limit, locks, owed) = (Arc::clone(&self.handler), self.hook_timeout, self.locks.clone(), Arc::clone(&self.owed));
-        let detected_at = Instant::now();
+        let detected_at = job.detected_at;
         tokio::spawn(async move {
             let (socket_id, app_id, cause) = (job.closing.socket_id, Arc::clone(&job.closing.app_id), job.closing.cause);
             let span = tracing::info_span!("hook", hook.name = "on_close", app.id = %app_id, socket.id = %socket_id);

@@ -44,7 +44,7 @@ async fn settled_waits_for_every_close_even_for_one_that_panics() {
     let publishing = Publishing::new(Arc::clone(&handler), Duration::from_secs(5), None, &handover);
     handover.owed().settled().await;
     for n in 0..100 {
-        handover.close(CloseJob { conn: n == 50, closing: closing() });
+        handover.close(CloseJob { conn: n == 50, closing: closing(), detected_at: Instant::now() });
     }
     let owed = handover.owed();
     drop(handover);

@@ -111,6 +111,13 @@ pub(crate) enum NotTaken {
     Invalid(#[from] InvalidOp),
 }
 
+impl NotTaken {
+    /// True if the same would be refused again, whatever the store does.
+    pub(crate) fn is_for_good(&self) -> bool {
+        matches!(self, Self::Conflict(_) | Self::TooMany(_) | Self::Invalid(_))
+    }
+}
+
 /// The end of some holds, and what is to stand in the log before their ends.
 #[derive(Debug)]
 pub(crate) struct Release {
