@@ -170,10 +170,7 @@ impl HoldTable {
         let ids: Vec<HoldId> =
             self.by_fence.range((fence, HoldId(uuid::Uuid::nil()))..=(fence, HoldId(uuid::Uuid::max()))).map(|(_, id)| *id).collect();
         if ids.is_empty() {
-            let unwanted = matches!(
-                cause,
-                CloseCause::TakenOver | CloseCause::ForceReleased | CloseCause::NodeDeath | CloseCause::Superseded | CloseCause::Reconciled
-            );
+            let unwanted = matches!(cause, CloseCause::TakenOver | CloseCause::ForceReleased | CloseCause::Reconciled);
             if unwanted && self.ended.insert(fence, cause).is_none() {
                 self.ended_order.push_back(fence);
                 if self.ended_order.len() > ENDED

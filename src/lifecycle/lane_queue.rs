@@ -4,8 +4,12 @@
 //! was never sent is cancelled by its own release. One whose answer is missing is *doubtful*: a copy of it may still be on its way,
 //! so whatever comes after, its release leaves a tombstone.
 
-use std::collections::{HashSet, VecDeque};
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Instant,
+};
 
+use super::lane_suspects::{Suspects, Waits};
 use super::store::{Answer, Certainty, CloseCause, CommitOp, Ending, HoldId, OpId, ReleaseOp};
 
 /// What the batch that is under way holds.
@@ -46,6 +50,7 @@ pub(crate) struct LaneQueue<R> {
     busy: bool,
     doubtful: HashSet<HoldId>,
     singly: usize,
+    suspects: Suspects,
     limits: LaneLimits,
 }
 
@@ -65,11 +70,13 @@ pub(crate) struct LaneLimits {
     pub(crate) commits: usize,
     /// Releases in one call.
     pub(crate) releases: usize,
+    /// Shards of the store.
+    pub(crate) shards: u16,
 }
 
 impl Default for LaneLimits {
     fn default() -> Self {
-        Self { waiting: 65_536 / 4, commits: 500, releases: 1000 }
+        Self { waiting: 65_536 / 4, commits: 500, releases: 1000, shards: 1 }
     }
 }
 
@@ -86,6 +93,7 @@ impl<R> LaneQueue<R> {
             busy: false,
             doubtful: HashSet::new(),
             singly: 0,
+            suspects: Suspects::new(limits.shards),
             limits,
         }
     }
@@ -142,24 +150,46 @@ impl<R> LaneQueue<R> {
     }
 
     /// What to send now, if nothing is under way.
-    pub(crate) fn next_batch(&mut self) -> Option<Batch> {
+    pub(crate) fn next_batch(&mut self, now: Instant) -> Option<Batch> {
         if self.busy {
             return None;
         }
+        self.suspects.on_trial = None;
+        if self.suspects.is_empty() {
+            return self.batch_of(|_| true, |_| true);
+        }
+        for shard in self.suspects.due(now).into_iter().map(Some).chain([None]) {
+            // What stays behind keeps its connection's later ops behind it.
+            let (suspects, mut behind) = (&self.suspects, HashSet::new());
+            let releases = may_go(self.releases.iter(), &mut behind, |op| suspects.may_go(op, shard));
+            let commits = may_go(self.commits.iter().map(|waiting| &waiting.op), &mut behind, |op| suspects.may_go(op, shard));
+            if releases.iter().chain(&commits).any(|goes| *goes) {
+                self.suspects.on_trial = shard;
+                return self.batch_of(|at| releases[at], |at| commits[at]);
+            }
+        }
+        None
+    }
+
+    /// When to ask for the next batch, if nothing else happens: something waits for a shard that was busy.
+    pub(crate) fn next_trial(&self) -> Option<Instant> {
+        if self.releases.is_empty() && self.commits.is_empty() { None } else { self.suspects.next_trial() }
+    }
+
+    fn batch_of(&mut self, releases: impl Fn(usize) -> bool, commits: impl Fn(usize) -> bool) -> Option<Batch> {
         let at_most = |limit: usize| if self.singly > 0 { 1 } else { limit };
-        let batch = if !self.releases.is_empty() {
-            let count = self.releases.len().min(at_most(self.limits.releases));
-            let mut batch: Vec<_> = self.releases.drain(..count).collect();
+        let batch = if (0..self.releases.len()).any(&releases) {
+            let mut batch = pick(&mut self.releases, at_most(self.limits.releases), releases);
             for op in &mut batch {
                 if op.holds.iter().any(|(hold, _)| self.doubtful.contains(hold)) {
                     op.certainty = Certainty::Unsure;
                 }
             }
             Batch::Releases(batch)
-        } else if !self.commits.is_empty() {
-            let count = self.commits.len().min(at_most(self.limits.commits));
-            let mut batch = Vec::with_capacity(count);
-            for waiting in self.commits.drain(..count) {
+        } else if (0..self.commits.len()).any(&commits) {
+            let picked = pick(&mut self.commits, at_most(self.limits.commits), commits);
+            let mut batch = Vec::with_capacity(picked.len());
+            for waiting in picked {
                 for hold in &waiting.op.holds {
                     self.asked.remove(&hold.id);
                 }
@@ -178,6 +208,7 @@ impl<R> LaneQueue<R> {
     /// The store answered a batch of commits, one by one.
     pub(crate) fn committed(&mut self, batch: Vec<CommitOp>, answers: Vec<Answer>) -> Replies<R> {
         self.busy = false;
+        self.suspects.acquit();
         for (op, answer) in batch.iter().zip(&answers) {
             let doubtful = op.holds.iter().any(|hold| self.doubtful.contains(&hold.id));
             // An earlier copy may arrive when the resource is free, and nobody would ever release it.
@@ -196,13 +227,28 @@ impl<R> LaneQueue<R> {
     /// The store has a batch of releases.
     pub(crate) fn released(&mut self, batch: &[ReleaseOp]) {
         self.busy = false;
+        self.suspects.acquit();
         for (hold, _) in batch.iter().flat_map(|op| &op.holds) {
             self.doubtful.remove(hold);
         }
     }
 
+    /// Somebody else has the row of a shard, and nothing was written: the rest of the lane goes on without it.
+    pub(crate) fn blocked(&mut self, batch: Batch, now: Instant) -> Replies<R> {
+        match &batch {
+            Batch::Releases(ops) => self.suspects.accuse(ops.iter(), now),
+            Batch::Commits(ops) => self.suspects.accuse(ops.iter(), now),
+        }
+        self.again(batch, false)
+    }
+
     /// No answer: the same again, before everything else of its kind. Commits that were released meanwhile are not sent again.
     pub(crate) fn unknown(&mut self, batch: Batch) -> Replies<R> {
+        self.again(batch, true)
+    }
+
+    /// `sent`: a copy of it may have arrived, or may still.
+    fn again(&mut self, batch: Batch, sent: bool) -> Replies<R> {
         self.busy = false;
         match batch {
             Batch::Releases(ops) => {
@@ -214,7 +260,9 @@ impl<R> LaneQueue<R> {
             // Fenced meanwhile: everybody has been answered.
             Batch::Commits(_) if self.under_way.is_empty() => Vec::new(),
             Batch::Commits(ops) => {
-                self.doubtful.extend(ops.iter().flat_map(|op| &op.holds).map(|hold| hold.id));
+                if sent {
+                    self.doubtful.extend(ops.iter().flat_map(|op| &op.holds).map(|hold| hold.id));
+                }
                 let ended: HashSet<HoldId> = self.releases.iter().flat_map(|op| &op.holds).map(|(hold, _)| *hold).collect();
                 let mut replies = Vec::new();
                 for (op, (_, reply)) in ops.into_iter().zip(std::mem::take(&mut self.under_way)).rev() {
@@ -223,7 +271,9 @@ impl<R> LaneQueue<R> {
                         replies.push((reply, Err(NoAnswer::Cancelled)));
                     } else {
                         self.asked.extend(op.holds.iter().map(|hold| hold.id));
-                        self.commits.push_front(Waiting { op, reply, sent: true });
+                        // Without holds it is not known whether an earlier copy was sent: better said too often.
+                        let sent = sent || op.holds.is_empty() || op.holds.iter().any(|hold| self.doubtful.contains(&hold.id));
+                        self.commits.push_front(Waiting { op, reply, sent });
                     }
                 }
                 replies
@@ -265,6 +315,7 @@ impl<R> LaneQueue<R> {
         self.releases.clear();
         self.asked.clear();
         self.doubtful.clear();
+        self.suspects.clear();
         self.singly = 0;
         let under_way = std::mem::take(&mut self.under_way).into_iter().map(|(_, reply)| reply);
         let waiting = std::mem::take(&mut self.commits).into_iter().map(|waiting| waiting.reply);
@@ -280,6 +331,39 @@ impl<R> LaneQueue<R> {
     pub(crate) fn len(&self) -> usize {
         self.releases.len() + self.commits.len()
     }
+}
+
+/// Which ops go, in their order; `behind` are the connections of those that do not.
+fn may_go<'a, W: Waits + 'a>(ops: impl Iterator<Item = &'a W>, behind: &mut HashSet<&'a str>, goes: impl Fn(&W) -> bool) -> Vec<bool> {
+    let goes = |op: &'a W| {
+        let goes = !behind.contains(op.socket_id()) && goes(op);
+        if !goes {
+            behind.insert(op.socket_id());
+        }
+        goes
+    };
+    ops.map(goes).collect()
+}
+
+/// Takes the first `at_most` of those that may go, and leaves the others in their order.
+fn pick<T>(queue: &mut VecDeque<T>, at_most: usize, goes: impl Fn(usize) -> bool) -> Vec<T> {
+    let mut picked = Vec::with_capacity(at_most.min(queue.len()));
+    let mut kept = VecDeque::new();
+    let mut at = 0;
+    while picked.len() < at_most
+        && let Some(one) = queue.pop_front()
+    {
+        if goes(at) {
+            picked.push(one)
+        } else {
+            kept.push_back(one)
+        }
+        at += 1;
+    }
+    while let Some(one) = kept.pop_back() {
+        queue.push_front(one);
+    }
+    picked
 }
 
 /// The end of an outcome that its connection will never hear of.

@@ -3,7 +3,10 @@
 //!
 //! A connection's writes go through one lane, so they stay in order. What waits and why is decided in `lane_queue`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
@@ -17,11 +20,17 @@ use super::{
 pub(crate) trait LaneWriter: Send + Sync + 'static {
     /// As [`LifecycleStore::commit`].
     fn commit<'a>(&'a self, lane: Lane, node: Incarnation, ops: &'a [CommitOp]) -> StoreFuture<'a, Vec<Answer>>;
+    /// As [`LifecycleStore::shards`].
+    fn shards(&self) -> u16;
     /// As [`LifecycleStore::release`].
     fn release<'a>(&'a self, lane: Lane, node: Incarnation, ops: &'a [ReleaseOp]) -> StoreFuture<'a, u64>;
 }
 
 impl LaneWriter for dyn LifecycleStore {
+    fn shards(&self) -> u16 {
+        LifecycleStore::shards(self)
+    }
+
     fn commit<'a>(&'a self, lane: Lane, node: Incarnation, ops: &'a [CommitOp]) -> StoreFuture<'a, Vec<Answer>> {
         LifecycleStore::commit(self, lane, node, ops)
     }
@@ -53,11 +62,13 @@ struct LaneState {
 /// How long to wait after a call without an answer: doubled each time, up to a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Lanes {
     /// Starts the tasks on the runtime this is called on, which must outlive every connection. They wait for an incarnation.
     pub(crate) fn start<W: LaneWriter + ?Sized>(store: Arc<W>, limits: LaneLimits, accepted: StoreLimits) -> Self {
         let (node, _) = watch::channel(None);
+        let limits = LaneLimits { shards: store.shards(), ..limits };
         let state =
             |lane| LaneState { lane: Lane(lane), queue: Mutex::new(LaneQueue::new(limits)), work: Notify::new(), idle: Notify::new() };
         let lanes: Arc<[Arc<LaneState>]> = (0..Lane::COUNT).map(|lane| Arc::new(state(lane))).collect();
@@ -201,17 +212,23 @@ impl<W: LaneWriter + ?Sized> Running<W> {
                 Err(_all_handles_are_gone) => return,
             };
             let Some(node) = node else { continue };
-            let batch = self.lane.queue.lock().next_batch();
+            let (batch, next_trial) = {
+                let mut queue = self.lane.queue.lock();
+                (queue.next_batch(Instant::now()), queue.next_trial())
+            };
             let Some(batch) = batch else {
                 self.lane.idle.notify_waiters();
+                // Without one, a day is as good as for ever.
+                let pause = next_trial.map_or(A_DAY, |at| at.saturating_duration_since(Instant::now()));
                 tokio::select! {
                     () = self.lane.work.notified() => {}
+                    () = tokio::time::sleep(pause) => {}
                     changed = self.node.changed() => if changed.is_err() { return },
                 }
                 continue;
             };
             match self.send(node, batch).await {
-                Sent::Answered => pause = FIRST_PAUSE,
+                Sent::Answered | Sent::Blocked => pause = FIRST_PAUSE,
                 Sent::NoAnswer => {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -240,6 +257,10 @@ impl<W: LaneWriter + ?Sized> Running<W> {
                 }
                 (queue.fenced(), Sent::Answered)
             }
+            (Err(StoreError::Busy { source }), batch) => {
+                tracing::warn!(lane = lane.0, error = %source, "Writer lane {lane} waited for a shard in vain, and goes on without it: {source}");
+                (queue.blocked(batch, Instant::now()), Sent::Blocked)
+            }
             (Err(error), batch) if error.is_retryable() => {
                 tracing::warn!(lane = lane.0, error = %error, "Writer lane {lane} has no answer and tries again: {error}");
                 (queue.unknown(batch), Sent::NoAnswer)
@@ -264,6 +285,7 @@ impl<W: LaneWriter + ?Sized> Running<W> {
 
 enum Sent {
     Answered,
+    Blocked,
     NoAnswer,
 }
 

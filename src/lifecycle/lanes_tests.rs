@@ -54,6 +54,10 @@ impl Unreliable {
 }
 
 impl LaneWriter for Unreliable {
+    fn shards(&self) -> u16 {
+        1
+    }
+
     fn commit<'a>(&'a self, lane: Lane, node: Incarnation, ops: &'a [CommitOp]) -> StoreFuture<'a, Vec<Answer>> {
         self.calls.lock().push(ops.len());
         Box::pin(self.through(self.store.commit(lane, node, ops)))

@@ -11,6 +11,7 @@ mod handover;
 mod hold_table;
 mod hook;
 mod lane_queue;
+mod lane_suspects;
 mod lanes;
 mod listener;
 mod listeners;

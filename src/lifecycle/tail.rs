@@ -6,7 +6,7 @@ use std::fmt;
 use super::{
     LockManager,
     doorbell::Rings,
-    store::{Cursor, EventKind, EventRow},
+    store::{CloseCause, Cursor, EventKind, EventRow},
 };
 
 /// Somebody in this process who reads along: called for every entry, in order. Must not block.
@@ -53,7 +53,9 @@ fn take(locks: &LockManager, events: &[EventRow], readers: &[Reader]) {
                 if table.is_awaited(&event.app, &event.resource) {
                     table.is_unclear(&event.app, &event.resource);
                 }
-                table.lock_ended(fence, cause)
+                // What a dead node held is this node's only if this one was declared dead: then all of it is over at once, and whoever
+                // held something is closed. The heartbeat learns that, or a lane.
+                if matches!(cause, CloseCause::NodeDeath | CloseCause::Superseded) { Vec::new() } else { table.lock_ended(fence, cause) }
             });
             locks.tell(notices);
         }

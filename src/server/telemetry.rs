@@ -7,9 +7,9 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 use super::ServerError;
 use crate::config::{LogFormat, LogSettings};
 
-/// What the libraries below say is of use to their developers only: an account of the workers, and an error for every peer that
-/// sends bad bytes.
-const QUIET: [&str; 2] = ["actix_server=warn", "actix_http=off"];
+/// What the libraries below say is of use to their developers only: an account of the workers, an error for every peer that sends bad
+/// bytes, and one for every connection that a database which is away does not take, which the broker says itself.
+const QUIET: [&str; 3] = ["actix_server=warn", "actix_http=off", "sqlx_core::pool=off"];
 
 /// Starts the log of the process. A second call changes nothing: the first subscriber stays.
 ///

@@ -29,6 +29,13 @@ pub enum StoreError {
         #[source]
         source: Source,
     },
+    /// Somebody else has the row of a shard locked. Nothing was written.
+    #[error("a shard of the store is locked by another session: {source}")]
+    Busy {
+        /// What the database said.
+        #[source]
+        source: Source,
+    },
     /// No answer within the client's limit. Whether a write was done is not known.
     #[error("the store did not answer within {0:?}")]
     TimedOut(Duration),
@@ -142,7 +149,7 @@ pub enum StoreError {
 impl StoreError {
     /// True if the same call may succeed later. Commits and releases are replayed with the same ids: they are idempotent.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::TimedOut(_))
+        matches!(self, Self::Unavailable { .. } | Self::TimedOut(_) | Self::Busy { .. })
     }
 }
 
@@ -162,8 +169,10 @@ impl From<sqlx::Error> for StoreError {
             Some("42501") => Self::NotPermitted { action: "do this", source },
             // PostgreSQL: no schema, no table, no function.
             Some("3F000" | "42P01" | "42883") => Self::SchemaMissing,
-            // PostgreSQL: read only after a failover, lock timeout, serialization, deadlock.
-            Some("25006" | "55P03" | "40001" | "40P01") => Self::Unavailable { source },
+            // PostgreSQL: lock timeout.
+            Some("55P03") => Self::Busy { source },
+            // PostgreSQL: read only after a failover, serialization, deadlock.
+            Some("25006" | "40001" | "40P01") => Self::Unavailable { source },
             // PostgreSQL: connection, resources, operator intervention, system error.
             Some(code) if code.len() == 5 && ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
                 Self::Unavailable { source }

@@ -181,7 +181,7 @@ async fn schemas_that_do_not_fit_and_roles_without_rights_are_refused_with_a_rea
     let (first, second) = tokio::join!(PostgresStore::migrate(&url, 16), PostgresStore::migrate(&url, 16));
     let mut steps = [first.unwrap(), second.unwrap()];
     steps.sort_by_key(|step| step.from);
-    assert_eq!(steps, [Migrated { from: 0, to: 4 }, Migrated { from: 4, to: 4 }]);
+    assert_eq!(steps, [Migrated { from: 0, to: 5 }, Migrated { from: 5, to: 5 }]);
     PostgresStore::connect(forbid()).await.unwrap();
     assert!(matches!(connect(&poor).await, Err(StoreError::NotPermitted { .. })));
     cluster::run(&url, format!("GRANT USAGE ON SCHEMA holdline TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA holdline TO {role}")).await;

@@ -90,8 +90,8 @@ async fn only_a_schema_that_is_known_is_opened_beside_its_process() {
     let database = DataDirectory::database_in(place.path());
     assert!(SqliteStore::open_to_operate(&database).await.is_err() && !database.exists(), "nothing is made");
     let directory = DataDirectory::open(place.path()).unwrap();
-    assert_eq!(SqliteStore::migrate(&directory).await.unwrap(), Migrated { from: 0, to: 4 });
-    assert_eq!(SqliteStore::migrate(&directory).await.unwrap(), Migrated { from: 4, to: 4 });
+    assert_eq!(SqliteStore::migrate(&directory).await.unwrap(), Migrated { from: 0, to: 5 });
+    assert_eq!(SqliteStore::migrate(&directory).await.unwrap(), Migrated { from: 5, to: 5 });
     let store = SqliteStore::open(directory, Migrations::Forbid, StoreLimits::default()).await.unwrap();
     store.run("INSERT INTO migration VALUES (99, 'later', '', 0)".to_owned()).await;
     assert!(matches!(SqliteStore::open_to_read(&database).await, Err(StoreError::SchemaNewer { found: 99, known: 5 })));

@@ -83,7 +83,7 @@ pub(super) async fn within<T>(limit: Duration, call: impl Future<Output = Result
 /// is large; and then no compilation, which high costs would start.
 pub(super) async fn set_up(connection: &mut PgConnection, statement_timeout: Duration) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', '1500ms', false),
+        "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', '500ms', false),
                 set_config('idle_in_transaction_session_timeout', '3s', false), set_config('enable_seqscan', 'off', false),
                 set_config('jit', 'off', false)",
     )
