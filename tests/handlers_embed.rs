@@ -2,7 +2,6 @@
 
 use std::{
     io::{BufRead, BufReader},
-    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -23,7 +22,7 @@ use holdline::{Server, domain::CloseCause, protocol::CloseCode};
 use crate::{
     handlers::{Live, close_frame, settings, told_off},
     handlers_script::{Gate, Heard, Journal, Scripted, accept},
-    support::{APP, Frame, Http, Ws, until},
+    support::{APP, Frame, Http, Ws, example, until},
 };
 
 type Seen = Arc<Mutex<Vec<String>>>;
@@ -207,22 +206,6 @@ fn a_stop_lets_a_running_hook_finish_and_then_runs_on_close() {
     assert_eq!(journal.peers().len(), 1);
 }
 
-/// The example, as cargo built it: next to the directory of this test.
-fn example() -> Command {
-    let test = std::env::current_exe().expect("a test knows where it is");
-    let profile = test.parent().and_then(|deps| deps.parent()).expect("target/<profile>/deps");
-    let path: PathBuf = profile.join("examples/hello");
-    if !path.is_file() {
-        // Only one test target was asked for: cargo builds the examples when all of them are.
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--example", "hello", "--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]);
-        build.args(profile.ends_with("release").then_some("--release"));
-        build.arg("--target-dir").arg(profile.parent().expect("a target directory"));
-        assert!(build.status().expect("cargo runs").success());
-    }
-    Command::new(path)
-}
-
 struct Running(Child);
 
 impl Drop for Running {
@@ -234,7 +217,7 @@ impl Drop for Running {
 
 #[test]
 fn the_hello_example_greets_with_the_order_id() {
-    let mut hello = Running(example().arg("0").stdout(Stdio::piped()).spawn().expect("the example starts"));
+    let mut hello = Running(example("hello").arg("0").stdout(Stdio::piped()).spawn().expect("the example starts"));
     let mut line = String::new();
     BufReader::new(hello.0.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
     let address = line.trim().strip_prefix("Listening on [").and_then(|rest| rest.strip_suffix(']')).expect(&line).parse().expect(&line);

@@ -42,6 +42,8 @@ mod handshake;
 mod handshake_auth;
 mod http_wire;
 mod limits;
+mod listeners;
+mod listeners_readers;
 mod liveness;
 mod locks_api;
 mod locks_cli;

@@ -4,6 +4,7 @@
 //! `Broker` starts the real binary, `Ws` can send any bytes, right or wrong, `Http` keeps its connection. All waiting has a deadline.
 
 mod broker;
+mod example;
 mod frame;
 mod http;
 pub(crate) mod place;
@@ -14,6 +15,7 @@ pub(crate) mod stored;
 mod ws;
 
 pub(crate) use broker::{Broker, Ended, Launch, holdline, one_app, run_to_end, server_with, shared};
+pub(crate) use example::example;
 pub(crate) use frame::{Event, Frame, frame, member, wire};
 pub(crate) use http::{Answer, Http};
 pub(crate) use sign::{APP, App, OTHER, Query, hmac_hex, jwt, md5_hex, now_seconds, query_string, user_auth};
