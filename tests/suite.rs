@@ -22,6 +22,7 @@ mod close_codes;
 mod config;
 mod config_locks;
 mod config_sources;
+mod desk;
 mod events_api;
 mod framing;
 mod garbage;

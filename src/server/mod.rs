@@ -4,6 +4,7 @@
 
 mod bootstrap;
 mod builder;
+mod desk;
 mod error;
 mod hold_rules;
 mod listeners;
@@ -32,5 +33,14 @@ pub(crate) fn run(loaded: Loaded) -> Result<(), ServerError> {
     for warning in settings.warnings() {
         tracing::warn!("{warning}");
     }
-    actix::System::new().block_on(Server::new(settings).run())
+    actix::System::new().block_on(async {
+        let server = Server::new(settings);
+        let desk = desk::Desk::try_new(&server.settings, server.broker());
+        let Some(desk) = desk else { return server.run().await };
+        let application = server.routes(move |routes| desk.configure(routes)).build().await?;
+        if let Some(addr) = application.addrs().first() {
+            tracing::info!("Order desk: http://{addr}/desk");
+        }
+        application.run_until_stopped().await
+    })
 }
