@@ -41,6 +41,7 @@ mod handlers_script;
 mod handlers_slow;
 mod handshake;
 mod handshake_auth;
+mod holds_config;
 mod http_wire;
 mod limits;
 mod listeners;
