@@ -163,6 +163,8 @@ impl Beat {
                 Err(error) => {
                     if !std::mem::replace(&mut self.silent, true) {
                         tracing::warn!(error = %error, "No answer to a heartbeat: {error}");
+                        // Once, at once: a session that was ended must not blind the node to the others for a whole interval more.
+                        ticks.reset_immediately();
                     }
                     self.look_at_lease();
                 }
