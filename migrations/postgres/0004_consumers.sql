@@ -7,6 +7,7 @@ CREATE TABLE holdline.consumer (
   epoch       bigint   NOT NULL DEFAULT 0,
   owner       text,
   lease_until timestamptz,                                           -- only saves work: correctness is epoch and position
+  owned_from  timestamptz,                                           -- after a hand-over: until then the former owner finishes
   attempts    integer  NOT NULL DEFAULT 0,                           -- at the entry after position
   next_try    timestamptz,
   last_error  text,
@@ -27,6 +28,53 @@ CREATE TABLE holdline.parked (
   PRIMARY KEY (name, shard, position)
 );
 CREATE INDEX parked_resource ON holdline.parked (name, app, resource);
+
+-- A lease that ends further away than it is long is a clock that was set back: it does not run.
+CREATE FUNCTION holdline.lease_runs(p_until timestamptz, p_lease interval) RETURNS boolean LANGUAGE sql VOLATILE AS
+$$ SELECT coalesce(p_until BETWEEN clock_timestamp() AND clock_timestamp() + p_lease, false) $$;
+
+-- Claims shards for an owner, its own included unless it is at work on them: what is free, up to its share, which is all shards divided
+-- by the owners whose leases run; and what has been free for a whole lease, since somebody does not take its share. p_level: if it is
+-- left with less than its share, it becomes the owner of what others have beyond theirs. They hear of it when they renew, and it
+-- claims these shards when most of a lease has gone by, so that two are not at work on one.
+CREATE FUNCTION holdline.claim(p_name text, p_owner text, p_lease interval, p_at_work smallint[], p_level boolean)
+RETURNS TABLE (shard smallint, "position" bigint, epoch bigint, attempts integer, wait_ms bigint) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+  v_now  timestamptz := clock_timestamp();
+  v_all  integer;
+  v_mine integer;
+  v_live integer;
+BEGIN
+  SELECT count(*), count(*) FILTER (WHERE c.owner = p_owner),
+         count(DISTINCT c.owner) FILTER (WHERE c.owner <> p_owner AND holdline.lease_runs(c.lease_until, p_lease)) + 1
+    INTO v_all, v_mine, v_live FROM holdline.consumer c WHERE c.name = p_name;
+  RETURN QUERY
+  WITH free AS (
+    SELECT c.shard, c.owner IS NOT DISTINCT FROM p_owner AS own, coalesce(c.lease_until < v_now - p_lease, true) AS long
+      FROM holdline.consumer c
+     WHERE c.name = p_name AND c.shard <> ALL (p_at_work)
+       AND CASE WHEN c.owner = p_owner THEN NOT holdline.lease_runs(c.owned_from, p_lease)
+                ELSE c.owner IS NULL OR NOT holdline.lease_runs(c.lease_until, p_lease) END
+     ORDER BY c.shard FOR UPDATE SKIP LOCKED
+  ), mine AS (
+    SELECT f.shard FROM (SELECT *, row_number() OVER (PARTITION BY own ORDER BY shard) AS number FROM free) f
+     WHERE f.own OR f.long OR f.number <= ceil(v_all::numeric / v_live) - v_mine
+  )
+  UPDATE holdline.consumer c SET owner = p_owner, epoch = c.epoch + 1, lease_until = v_now + p_lease, owned_from = NULL
+    FROM mine WHERE c.name = p_name AND c.shard = mine.shard
+  RETURNING c.shard, c.position, c.epoch, c.attempts,
+            greatest((extract(epoch FROM c.next_try - v_now) * 1000)::bigint, 0);
+  IF p_level THEN
+    UPDATE holdline.consumer c SET owner = p_owner, lease_until = v_now + p_lease, owned_from = v_now + p_lease * 0.75
+      FROM (SELECT o.shard
+              FROM (SELECT l.shard, count(*) OVER (PARTITION BY l.owner) - row_number() OVER (PARTITION BY l.owner ORDER BY l.shard) AS left
+                      FROM holdline.consumer l WHERE l.name = p_name AND l.owner <> p_owner) o
+             WHERE o.left >= v_all / v_live
+             LIMIT greatest(v_all / v_live - (SELECT count(*) FROM holdline.consumer m WHERE m.name = p_name AND m.owner = p_owner), 0)) s
+     WHERE c.name = p_name AND c.shard = s.shard;
+  END IF;
+END $$;
 
 -- Deletes a prefix of one shard's log, bounded, never past the slowest consumer nor a parked entry; then what only the log needed.
 CREATE FUNCTION holdline.retain(p_by bigint, p_shard smallint, p_keep_ms bigint, p_limit integer) RETURNS integer LANGUAGE plpgsql AS $$

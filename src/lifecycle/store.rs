@@ -131,12 +131,15 @@ pub trait LifecycleStore: Send + Sync + fmt::Debug {
     /// Creates a consumer, if there is none of the name.
     fn create_consumer<'a>(&'a self, name: &'a str, start: StartAt) -> StoreFuture<'a, ()>;
 
-    /// Claims all shards of a consumer that nobody else has a lease on. A claim is newer than all former ones.
+    /// Claims the owner's shards of a consumer, and of those that nobody has a lease on as many as are its share: all, divided by the
+    /// owners there are. A claim is newer than all former ones.
     fn claim<'a>(&'a self, name: &'a str, owner: &'a str, lease: Duration) -> StoreFuture<'a, Vec<Claim>> {
         self.claim_beside(name, owner, lease, &[])
     }
 
-    /// As [`Self::claim`], but leaves alone the shards that the caller is at work on: their claims stay the newest.
+    /// As [`Self::claim`], for an owner that looks again: it leaves alone the shards that it is at work on, whose claims stay the
+    /// newest. If it has less than its share, those who have more lose the difference to it: they see it when they renew, and it gets
+    /// these shards from a later call, when they have had time to finish.
     fn claim_beside<'a>(&'a self, name: &'a str, owner: &'a str, lease: Duration, at_work: &'a [Shard]) -> StoreFuture<'a, Vec<Claim>>;
 
     /// Renews all leases of an owner in one write. How many.

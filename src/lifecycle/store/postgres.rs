@@ -252,8 +252,12 @@ impl LifecycleStore for PostgresStore {
         Box::pin(consumers::create(&self.reads, name, start))
     }
 
+    fn claim<'a>(&'a self, name: &'a str, owner: &'a str, lease: Duration) -> StoreFuture<'a, Vec<Claim>> {
+        Box::pin(consumers::claim(&self.reads, consumers::Asking { name, owner, lease }, None))
+    }
+
     fn claim_beside<'a>(&'a self, name: &'a str, owner: &'a str, lease: Duration, at_work: &'a [Shard]) -> StoreFuture<'a, Vec<Claim>> {
-        Box::pin(consumers::claim(&self.reads, name, owner, lease, at_work))
+        Box::pin(consumers::claim(&self.reads, consumers::Asking { name, owner, lease }, Some(at_work)))
     }
 
     fn renew_leases<'a>(&'a self, owner: &'a str, lease: Duration) -> StoreFuture<'a, u64> {

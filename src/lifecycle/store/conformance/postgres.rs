@@ -130,6 +130,58 @@ async fn a_blocked_shard_costs_its_own_writes_and_no_others() {
 }
 
 #[tokio::test]
+async fn workers_on_several_nodes_share_a_consumer() {
+    const LEASE: Duration = Duration::from_millis(800);
+    let (url, _) = cluster::fresh_database().await;
+    let store = connect(&url).await.unwrap();
+    store.create_consumer("orders", StartAt::Beginning).await.unwrap();
+    let mut held: [Vec<Claim>; 3] = [store.claim("orders", "a", LEASE).await.unwrap(), Vec::new(), Vec::new()];
+    assert_eq!(held[0].len(), 16, "alone, all");
+    // As nodes do: each renews, drops what is another's by now, and looks for more.
+    let round = async |held: &mut [Vec<Claim>], owners: &[&str]| {
+        for (owner, claims) in owners.iter().zip(held) {
+            store.renew_leases(owner, LEASE).await.unwrap();
+            let rows = store.consumers().await.unwrap();
+            claims.retain(|claim| rows.iter().any(|row| row.shard == claim.shard && row.owner.as_deref() == Some(owner)));
+            let at_work: Vec<_> = claims.iter().map(|claim| claim.shard).collect();
+            claims.extend(store.claim_beside("orders", owner, LEASE, &at_work).await.unwrap());
+        }
+        tokio::time::sleep(LEASE / 8).await;
+    };
+    let sizes = |held: &[Vec<Claim>]| {
+        let mut sizes: Vec<_> = held.iter().map(Vec::len).collect();
+        sizes.sort();
+        sizes
+    };
+    round(&mut held, &["a", "b"]).await;
+    assert_eq!(sizes(&held), [0, 0, 16], "nothing changes hands before the other has heard of it");
+    round(&mut held, &["a", "b"]).await;
+    assert_eq!(sizes(&held), [0, 0, 8], "and had time to finish");
+    for (owners, expected) in [(&["a", "b"][..], [0, 8, 8]), (&["a", "b", "c"], [5, 5, 6])] {
+        let deadline = tokio::time::Instant::now() + LEASE * 5;
+        while sizes(&held) != expected {
+            assert!(tokio::time::Instant::now() < deadline, "{:?}", sizes(&held));
+            round(&mut held, owners).await;
+        }
+        for _ in 0..4 {
+            let before = held.clone();
+            round(&mut held, owners).await;
+            assert_eq!(held, before, "and so it stays");
+        }
+    }
+    let all: std::collections::HashSet<_> = held.iter().flatten().map(|claim| claim.shard).collect();
+    assert_eq!(all.len(), 16);
+    // One dies; a claim of the others is enough for its shards.
+    let (first, deadline) = (held[0].clone(), tokio::time::Instant::now() + LEASE * 5);
+    while held[1].len() + held[2].len() < 16 {
+        assert!(tokio::time::Instant::now() < deadline);
+        round(&mut held[1..], &["b", "c"]).await;
+    }
+    assert_eq!((held[1].len(), held[2].len()), (8, 8));
+    assert_eq!(store.acknowledge(Ack { claim: &first[0], upto: 0 }).await.unwrap(), Step::Lost);
+}
+
+#[tokio::test]
 async fn an_effect_and_its_acknowledgement_are_one_transaction() {
     let (url, _) = cluster::fresh_database().await;
     let store = connect(&url).await.unwrap();

@@ -32,23 +32,24 @@ pub(super) async fn create(pool: &PgPool, name: &str, start: StartAt) -> Result<
     Ok(())
 }
 
-pub(super) async fn claim(pool: &PgPool, name: &str, owner: &str, lease: Duration, at_work: &[Shard]) -> Result<Vec<Claim>, StoreError> {
-    let rows = sqlx::query(
-        "UPDATE holdline.consumer c SET owner = $2, epoch = c.epoch + 1, lease_until = clock_timestamp() + $3
-           FROM (SELECT shard FROM holdline.consumer
-                  WHERE name = $1 AND shard <> ALL ($4)
-                    AND (owner IS NULL OR owner = $2 OR lease_until < clock_timestamp() OR lease_until > clock_timestamp() + $3)
-                  ORDER BY shard FOR UPDATE SKIP LOCKED) free
-          WHERE c.name = $1 AND c.shard = free.shard
-         RETURNING c.shard, c.position, c.epoch, c.attempts,
-           greatest((extract(epoch FROM c.next_try - clock_timestamp()) * 1000)::bigint, 0) AS wait_ms",
-    )
-    .bind(name)
-    .bind(owner)
-    .bind(interval(lease))
-    .bind(at_work.iter().map(|shard| shard.0).collect::<Vec<_>>())
-    .fetch_all(pool)
-    .await?;
+/// Who asks, and for how long.
+pub(super) struct Asking<'a> {
+    pub(super) name: &'a str,
+    pub(super) owner: &'a str,
+    pub(super) lease: Duration,
+}
+
+/// Without `at_work`: its first claims. With: it looks for more, and levels what others have too much of.
+pub(super) async fn claim(pool: &PgPool, asking: Asking<'_>, at_work: Option<&[Shard]>) -> Result<Vec<Claim>, StoreError> {
+    let Asking { name, owner, lease } = asking;
+    let rows = sqlx::query("SELECT shard, position, epoch, attempts, wait_ms FROM holdline.claim($1, $2, $3, $4, $5)")
+        .bind(name)
+        .bind(owner)
+        .bind(interval(lease))
+        .bind(at_work.unwrap_or_default().iter().map(|shard| shard.0).collect::<Vec<_>>())
+        .bind(at_work.is_some())
+        .fetch_all(pool)
+        .await?;
     let mut claims = rows.iter().map(|row| rows::claim(name, row)).collect::<Result<Vec<_>, _>>()?;
     claims.sort_by_key(|claim| claim.shard);
     Ok(claims)
