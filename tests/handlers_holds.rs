@@ -527,3 +527,43 @@ fn a_thousand_ends_at_once_are_all_in_the_log() {
     until("all are released", || ended() == 1_000);
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
+
+/// A directory that is removed at the end.
+struct Place(std::path::PathBuf);
+
+impl Place {
+    fn new() -> Place {
+        let place = std::env::temp_dir().join(format!("holdline-{}-{}", std::process::id(), fresh().replace(':', "-")));
+        std::fs::create_dir_all(&place).unwrap();
+        Place(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_server_that_was_stopped_or_just_dropped_gives_its_data_directory_back_to_the_program() {
+    let place = Place::new();
+    let settings = settings(|settings| settings.store.data_dir = place.0.to_str().unwrap().to_owned());
+    actix::System::new().block_on(async {
+        for _ in 0..2 {
+            let application = Server::new(settings.clone()).build().await.expect("the directory is free");
+            application.stop_handle().stop();
+            application.run_until_stopped().await.unwrap();
+        }
+        let address = {
+            let application = Server::new(settings.clone()).build().await.unwrap();
+            application.addrs()[0]
+        };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Server::new(settings.clone()).build().await.is_err() {
+            assert!(Instant::now() < deadline, "the directory stays locked");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens there any more");
+    });
+}

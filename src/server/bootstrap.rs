@@ -35,6 +35,7 @@ const TICK: Duration = Duration::from_secs(1);
 pub struct Application {
     addrs: Vec<SocketAddr>,
     serving: rt::task::JoinHandle<std::io::Result<()>>,
+    ticking: rt::task::JoinHandle<()>,
     handle: dev::ServerHandle,
     broker: Broker,
     lifecycle: Option<Lifecycle>,
@@ -71,7 +72,7 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
     let (handover, jobs) = Handover::new();
     Publisher::start(Publishing::new(Arc::clone(&handler), settings.server.hook_timeout, locks, &handover), jobs);
     let owed = handover.owed();
-    rt::spawn(tick(broker.clone()));
+    let ticking = rt::spawn(tick(broker.clone()));
 
     let connection_settings = Arc::new(wiring::connection_settings(&settings));
     let http_settings = web::Data::new(wiring::http_settings(&settings));
@@ -128,7 +129,7 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
         tracing::info!(server.host = %addr.ip(), server.port = addr.port(), "Listening on {addr}");
     }
     broker.set_ready();
-    Ok(Application { addrs, serving, handle, broker, lifecycle, drain: settings.drain, owed, stop: Arc::default() })
+    Ok(Application { addrs, serving, ticking, handle, broker, lifecycle, drain: settings.drain, owed, stop: Arc::default() })
 }
 
 fn all_routes<H: Handler>(routes: &mut web::ServiceConfig) {
@@ -178,15 +179,32 @@ impl Application {
             () = self.stop.notified() => tracing::info!("Stopping: asked to"),
         }
         let started = Instant::now();
-        tokio::select! {
-            () = shutdown::drain(&self.broker, &self.drain, self.lifecycle.as_ref(), &self.owed) => {}
-            name = signals.next() => tracing::warn!("Stopping at once: got {name} again"),
-        }
+        let left = tokio::select! {
+            () = shutdown::drain(&self.broker, &self.drain, self.lifecycle.as_ref(), &self.owed) => {
+                self.drain.grace.saturating_sub(started.elapsed())
+            }
+            name = signals.next() => {
+                tracing::warn!("Stopping at once: got {name} again");
+                Duration::ZERO
+            }
+        };
         if let Some(lifecycle) = self.lifecycle.take() {
-            lifecycle.leave(self.drain.grace.saturating_sub(started.elapsed())).await;
+            tokio::select! {
+                () = lifecycle.leave(left) => {}
+                name = signals.next() => tracing::warn!("Stopping without a word to the store: got {name} again"),
+            }
         }
         self.handle.stop(false).await;
         tracing::info!("Stopped");
         Ok(())
+    }
+}
+
+/// A server that nobody runs any more must not go on without its node: it would grant locks that nobody keeps.
+impl Drop for Application {
+    fn drop(&mut self) {
+        self.ticking.abort();
+        // Asked for now; what it gives back is only to wait for.
+        drop(self.handle.stop(false));
     }
 }

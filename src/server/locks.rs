@@ -51,10 +51,13 @@ impl Lifecycle {
         self.node.drain().await;
     }
 
-    /// Writes what is owed, at most for `grace`, and signs off.
+    /// Writes what is owed, at most for `grace`, and signs off; beside it, and no longer, listeners finish what they are at.
     pub(super) async fn leave(self, grace: Duration) {
-        self.dispatcher.stop().await;
-        self.node.leave(grace).await;
+        let Self { node, dispatcher, _store } = self;
+        let (listeners, ()) = tokio::join!(tokio::time::timeout(grace, dispatcher.stop()), node.leave(grace));
+        if listeners.is_err() {
+            tracing::warn!("Leaving listeners in the midst of their work: other nodes, or the next start, do it again");
+        }
     }
 }
 
