@@ -24,6 +24,7 @@ mod config_locks;
 mod config_sources;
 mod desk;
 mod events_api;
+mod faults;
 mod framing;
 mod garbage;
 mod handlers;

@@ -55,6 +55,8 @@ pub(crate) struct Launch {
     pub(crate) env: Vec<(String, String)>,
     /// A test that provokes an error on purpose says so; otherwise an ERROR line fails the test.
     pub(crate) errors_expected: bool,
+    /// Another binary than the usual one.
+    pub(crate) binary: Option<PathBuf>,
     /// The hard limit of open files, where a test wants it to be reached.
     pub(crate) open_files: Option<u32>,
 }
@@ -76,12 +78,18 @@ impl Launch {
 
     /// Starts on a free port and waits for the line that names it.
     pub(crate) fn start(self) -> Broker {
+        self.try_start().unwrap_or_else(|log| panic!("the broker ended at start:\n{log}"))
+    }
+
+    /// The same; what it logged if it ended instead.
+    pub(crate) fn try_start(self) -> Result<Broker, String> {
         let directory = tempfile::tempdir().expect("a temporary directory");
+        let binary = self.binary.unwrap_or_else(binary);
         let mut command = match self.open_files {
-            None => command(directory.path(), binary()),
+            None => command(directory.path(), binary),
             Some(limit) => {
                 let mut shell = command(directory.path(), "sh");
-                shell.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\"")).arg(binary());
+                shell.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\"")).arg(binary);
                 shell
             }
         };
@@ -114,11 +122,19 @@ impl Launch {
             looked_at: AtomicUsize::new(0),
             _directory: directory,
         };
-        broker.address = eventually("the broker says where it listens", || {
-            assert!(broker.child.try_wait().expect("wait works").is_none(), "the broker ended at start:\n{}", broker.log_text());
-            broker.messages().iter().find_map(|message| message.strip_prefix("Listening on ")?.parse().ok())
+        let address = eventually("the broker says where it listens", || {
+            let ended = broker.child.try_wait().expect("wait works").is_some();
+            let address = broker.messages().iter().find_map(|message| message.strip_prefix("Listening on ")?.parse().ok());
+            address.map(Some).or(ended.then_some(None))
         });
-        broker
+        broker.address = match address {
+            Some(address) => address,
+            None => {
+                broker.errors_expected = true;
+                return Err(broker.log_text());
+            }
+        };
+        Ok(broker)
     }
 }
 
@@ -186,6 +202,11 @@ impl Broker {
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status().expect("kill runs");
         assert!(status.success());
+    }
+
+    /// Whether the process runs.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("wait works").is_none()
     }
 
     /// Waits for the process to end.

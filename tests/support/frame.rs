@@ -85,7 +85,7 @@ pub(crate) fn member(user_id: &str, info: Option<&str>) -> String {
 }
 
 /// The first whole frame in these bytes and its length on the wire, after checking what RFC 6455 demands of a server.
-pub(super) fn decode(bytes: &[u8]) -> Option<(Frame, usize)> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<(Frame, usize)> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
     assert_eq!(first & 0xf0, 0x80, "the broker sends whole frames without reserved bits: {first:#x}");
     assert_eq!(second & 0x80, 0, "the broker does not mask");

@@ -16,7 +16,7 @@ mod ws;
 
 pub(crate) use broker::{Broker, Ended, Launch, holdline, one_app, run_to_end, server_with, shared};
 pub(crate) use example::example;
-pub(crate) use frame::{Event, Frame, frame, member, wire};
+pub(crate) use frame::{Event, Frame, decode, frame, member, wire};
 pub(crate) use http::{Answer, Http};
 pub(crate) use sign::{APP, App, OTHER, Query, hmac_hex, jwt, md5_hex, now_seconds, query_string, user_auth};
 pub(crate) use ws::Ws;

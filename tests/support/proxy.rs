@@ -117,7 +117,6 @@ struct Armed {
 /// One proxied connection.
 struct Link {
     number: u64,
-    peer: SocketAddr,
     weather: watch::Sender<Weather>,
     cut: watch::Sender<Option<Cut>>,
     cut_on_answer: AtomicBool,
@@ -194,13 +193,6 @@ impl Proxy {
         }
     }
 
-    /// Sets the weather of the connection that came from this address.
-    pub(crate) fn set_for(&self, peer: SocketAddr, weather: Weather) {
-        let state = self.state();
-        let link = state.links.iter().find(|link| link.peer == peer).expect("a connection from there");
-        link.weather.send_replace(weather);
-    }
-
     /// Springs once, when a client sends this text (within one read of the proxy).
     pub(crate) fn trap(&self, text: &str, trap: Trap) {
         self.state().traps.push(Armed { text: text.as_bytes().to_vec(), trap });
@@ -209,11 +201,6 @@ impl Proxy {
     /// How many traps have sprung.
     pub(crate) fn sprung(&self) -> u64 {
         self.inner.sprung.load(Ordering::SeqCst)
-    }
-
-    /// How many connections there were so far.
-    pub(crate) fn accepted(&self) -> u64 {
-        self.inner.accepted.load(Ordering::SeqCst)
     }
 
     /// How many connections there are.
@@ -253,7 +240,7 @@ impl Inner {
 
 async fn accept(listener: tokio::net::TcpListener, inner: Arc<Inner>) {
     loop {
-        let Ok((client, peer)) = listener.accept().await else { continue };
+        let Ok((client, _)) = listener.accept().await else { continue };
         let number = inner.accepted.fetch_add(1, Ordering::SeqCst);
         let mut state = inner.state();
         if state.refusing {
@@ -261,7 +248,7 @@ async fn accept(listener: tokio::net::TcpListener, inner: Arc<Inner>) {
             continue;
         }
         let (weather, cut) = (watch::Sender::new(state.weather), watch::Sender::new(None));
-        let link = Arc::new(Link { number, peer, weather, cut, cut_on_answer: AtomicBool::new(false) });
+        let link = Arc::new(Link { number, weather, cut, cut_on_answer: AtomicBool::new(false) });
         state.links.push(Arc::clone(&link));
         drop(state);
         tokio::spawn(serve(client, link, Arc::clone(&inner)));

@@ -1,0 +1,79 @@
+//! Ten thousand at once. F19.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::{Duration, Instant},
+};
+
+use super::{
+    cluster::{Cluster, after},
+    fleet::Spec,
+    journal::{What, now},
+    plan::Plan,
+};
+use crate::support::{Ws, unique};
+
+/// How long one publish takes to arrive, the slowest but one in a hundred.
+fn p99(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() * 99 / 100]
+}
+
+fn publish_and_hear(cluster: &Cluster, ws: &mut Ws, http: &mut crate::support::Http) -> Duration {
+    let text = unique("crowd");
+    let started = Instant::now();
+    http.publish("quiet", "e", &text);
+    ws.expect_data("e", "quiet", &text);
+    let _ = cluster;
+    started.elapsed()
+}
+
+#[test]
+#[ignore = "fault suite"]
+fn f19_ten_thousand_disconnects_at_once() {
+    const SIZE: usize = 10_000;
+    let cluster = Cluster::start(Plan::nodes(1));
+    let process = cluster.process();
+    let started = Instant::now();
+    let mut clients = std::collections::HashSet::new();
+    for number in 0..SIZE {
+        // A few source addresses, so that ports are never scarce.
+        let source = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2 + (number % 4) as u8));
+        let channels = vec![format!("private-quick.{number}")];
+        let spec = Spec { channels, source: Some(source), ..cluster.spec(0, Some(&format!("user-{number}"))) };
+        clients.insert(process.connect(spec));
+        // Not more on the way than a broker greets in a moment.
+        if number % 500 == 499 {
+            let done = number + 1;
+            let all_held = cluster.journal.find_within(Duration::from_secs(60), |entries| {
+                (entries.iter().filter(|entry| matches!(entry.what, What::Locked { .. }) && clients.contains(&entry.client)).count()
+                    == done)
+                    .then_some(())
+            });
+            assert!(all_held.is_some(), "{done} clients do not all hold something");
+        }
+    }
+    println!("{SIZE} clients hold something after {:?}", started.elapsed());
+    let mut ws = Ws::open(cluster.address(0));
+    ws.subscribe("quiet");
+    let mut http = cluster.nodes[0].http();
+    let before: Vec<Duration> = (0..200).map(|_| publish_and_hear(&cluster, &mut ws, &mut http)).collect();
+    for client in clients {
+        cluster.journal.note(client, What::Unreachable);
+    }
+    let from = now();
+    process.signal("KILL");
+    let killed = Instant::now();
+    let mut during = Vec::new();
+    let count = |kind: &str| cluster.sql.number(&format!("SELECT count(*) FROM holdline.event WHERE kind = '{kind}'"));
+    while killed.elapsed() < Duration::from_secs(30) && count("unlocked") < count("locked") {
+        during.extend((0..10).map(|_| publish_and_hear(&cluster, &mut ws, &mut http)));
+    }
+    let ledger = cluster.ledger();
+    let last = ledger.events.iter().filter(|event| event.kind == "unlocked").max_by_key(|event| event.at).expect("an end");
+    let (took, calm, busy) = (after(last, from), p99(before), p99(during));
+    println!("all unlocked after {took:?}; publish p99 {calm:?} before, {busy:?} during");
+    drop((ws, http));
+    assert!(took < Duration::from_secs(3) + super::cluster::SLACK, "{took:?}");
+    cluster.finish();
+}
