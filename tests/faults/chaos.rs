@@ -9,7 +9,6 @@ use std::{
 };
 
 use super::{
-    checker::Disturbed,
     cluster::Cluster,
     dice::Dice,
     fleet::{Order, Spec},
@@ -43,7 +42,7 @@ impl Population<'_> {
     fn live_until(&mut self, over: &AtomicBool) {
         while !over.load(Ordering::Relaxed) {
             self.act();
-            std::thread::sleep(self.dice.millis(2, 30));
+            std::thread::sleep(self.dice.millis(1, 14));
         }
     }
 
@@ -266,5 +265,4 @@ fn tell(cluster: &Cluster) {
     let died = ledger.nodes.iter().filter(|node| node.end_cause.as_deref() == Some("node_death")).count();
     println!("{died} incarnations were declared dead");
     assert!(locks > 50, "only {locks} locks");
-    let _ = Disturbed::Killed;
 }

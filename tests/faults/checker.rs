@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
     journal::{Entry, What, beliefs},
-    ledger::{EventRow, Ledger, LockRow},
+    ledger::{ConsumerRow, EventRow, Ledger, LockRow},
 };
 
 /// A client may see the end of its connection so much later than the log does, in microseconds: both are told at the same time.
@@ -123,7 +123,7 @@ fn i1(evidence: &Evidence, found: &mut Vec<String>) {
             (event.shard, &event.app, &event.resource, event.principal.as_ref())
                 == (lock.shard, &lock.app, &lock.resource, Some(&lock.principal))
         };
-        if !events.iter().all(|event| fits(event)) {
+        if !events.iter().all(fits) {
             found.push(format!("I1: an entry of another lock has the fence of {lock:?}: {events:?}"));
         }
         if locked.iter().any(|began| unlocked.iter().any(|ended| ended.position <= began.position)) {
@@ -208,7 +208,8 @@ fn i5(evidence: &Evidence, found: &mut Vec<String>) {
     for consumer in &evidence.ledger.consumers {
         let head = evidence.ledger.heads.iter().find(|head| head.shard == consumer.shard).map_or(0, |head| head.last_position);
         if consumer.position != head {
-            found.push(format!("I5: {consumer:?}, the log ends at {head}"));
+            let ConsumerRow { name, shard, position } = consumer;
+            found.push(format!("I5: consumer {name} is at {position} of shard {shard}, which ends at {head}"));
         }
     }
     if !evidence.allowed.parked {

@@ -19,12 +19,10 @@ fn event(position: i64, kind: &str, of: &LockRow, seconds: i64) -> EventRow {
         shard: 0,
         position,
         kind: kind.to_owned(),
-        event_type: "OrderLocked".to_owned(),
         app: of.app.clone(),
         resource: of.resource.clone(),
         fence: Some(of.fence),
         principal: Some(of.principal.clone()),
-        socket_id: Some("1.1".to_owned()),
         cause: (kind == "unlocked").then(|| "gone".to_owned()),
         after_grace: false,
         at: seconds * SECOND,
@@ -49,7 +47,7 @@ fn good() -> Evidence {
     let (one, two) = (lock(1, "order:1", "user:a", "released"), lock(2, "order:1", "user:b", "released"));
     let events =
         vec![event(1, "locked", &one, 10), event(2, "unlocked", &one, 20), event(3, "locked", &two, 30), event(4, "unlocked", &two, 40)];
-    let node = NodeRow { incarnation: 1, name: "n".to_owned(), state: "alive".to_owned(), end_cause: None };
+    let node = NodeRow { incarnation: 1, state: "alive".to_owned(), end_cause: None };
     let consumer = ConsumerRow { name: "orders".to_owned(), shard: 0, position: 4 };
     let entries = vec![
         seen(9, 1, opened(0, "9.9")),

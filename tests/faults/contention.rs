@@ -19,9 +19,14 @@ fn crowd(cluster: &Cluster, size: usize) -> Vec<ClientId> {
         let spec = cluster.spec(number % cluster.nodes.len(), Some(&format!("user-{number}")));
         cluster.driver.connect(spec)
     };
-    let clients: Vec<ClientId> = (0..size).map(connect).collect();
-    for client in &clients {
-        cluster.opened(*client);
+    let mut clients = Vec::with_capacity(size);
+    while clients.len() < size {
+        // Not more on the way than a busy machine greets in time.
+        let wave: Vec<ClientId> = (clients.len()..size).take(100).map(connect).collect();
+        for client in &wave {
+            cluster.opened(*client);
+        }
+        clients.extend(wave);
     }
     clients
 }

@@ -23,7 +23,6 @@ pub(crate) struct Ledger {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct NodeRow {
     pub(crate) incarnation: i64,
-    pub(crate) name: String,
     pub(crate) state: String,
     pub(crate) end_cause: Option<String>,
 }
@@ -51,13 +50,10 @@ pub(crate) struct EventRow {
     pub(crate) shard: i64,
     pub(crate) position: i64,
     pub(crate) kind: String,
-    #[serde(rename = "type")]
-    pub(crate) event_type: String,
     pub(crate) app: String,
     pub(crate) resource: String,
     pub(crate) fence: Option<i64>,
     pub(crate) principal: Option<String>,
-    pub(crate) socket_id: Option<String>,
     pub(crate) cause: Option<String>,
     pub(crate) after_grace: bool,
     /// Microseconds since 1970 by the database's clock.
@@ -105,13 +101,13 @@ impl Ledger {
 
 /// A name in [`Ledger`], the table, its columns, and what to sort by.
 const TABLES: [(&str, &str, &[&str], &str); 7] = [
-    ("nodes", "node", &["incarnation", "name", "state", "end_cause"], "incarnation"),
+    ("nodes", "node", &["incarnation", "state", "end_cause"], "incarnation"),
     ("locks", "lock", &["fence", "shard", "app", "resource", "mode", "principal", "state"], "fence"),
     ("holds", "hold", &["fence", "incarnation", "socket_id"], "fence"),
     (
         "events",
         "event",
-        &["shard", "position", "kind", "type", "app", "resource", "fence", "principal", "socket_id", "cause", "after_grace", "at"],
+        &["shard", "position", "kind", "app", "resource", "fence", "principal", "cause", "after_grace", "at"],
         "shard, position",
     ),
     ("heads", "shard_head", &["shard", "last_position", "first_position"], "shard"),

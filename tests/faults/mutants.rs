@@ -11,10 +11,7 @@ use super::{
     journal::{Leave, What},
     plan::{G, Plan, W},
 };
-use crate::support::{
-    proxy::{Trap, Weather},
-    until,
-};
+use crate::support::{proxy::Trap, until};
 
 /// Runs the scenario twice. `complaint` is part of what the failure must say.
 fn kills(mutant: &str, complaint: &[&str], scenario: fn(Plan)) {

@@ -16,7 +16,7 @@ use crate::support::{eventually, until};
 /// So many holds at a broker, every second one with a grace.
 fn holds(cluster: &Cluster, broker: usize, count: usize) -> Vec<Held> {
     let hold = |number: usize| {
-        let rule = if number % 2 == 0 { "quick" } else { "order" };
+        let rule = if number.is_multiple_of(2) { "quick" } else { "order" };
         cluster.hold(broker, &format!("user-{broker}-{number}"), &format!("private-{rule}.{broker}-{number}"))
     };
     (0..count).map(hold).collect()
@@ -40,7 +40,8 @@ fn f22_kill_9_of_a_node() {
         let event = cluster.unlocked(held.fence);
         assert_eq!(event.cause.as_deref(), Some("node_death"));
         let (took, grace) = (after(&event, from), if number % 2 == 0 { Duration::ZERO } else { G });
-        assert!(took >= L && took < L + H * 2 + W + grace + SLACK, "{took:?}, grace {grace:?}");
+        // Its last heartbeat was up to H before its death.
+        assert!(took >= L - H && took < L + H * 2 + W + grace + SLACK, "{took:?}, grace {grace:?}");
         assert_eq!(event.after_grace, number % 2 == 1);
     }
     cluster.node_state(incarnation, "swept");
@@ -240,7 +241,8 @@ fn f27_a_graceful_stop() {
     }
     for held in &returning {
         let again = cluster.held(held.client, 2);
-        assert_eq!((again.outcome.as_str(), again.fence), ("resumed", held.fence));
+        // Sooner than the old hold was let go, or within the grace.
+        assert!(["attached", "resumed"].contains(&again.outcome.as_str()) && again.fence == held.fence, "{again:?}, {held:?}");
     }
     cluster.node_state(incarnation, "swept");
     let node = cluster.ledger().nodes.into_iter().find(|node| node.incarnation == incarnation).unwrap();

@@ -1,11 +1,8 @@
 //! What brokers under fault tests are configured with: short times, and one rule of each kind.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
-use crate::support::{
-    one_app,
-    postgres::{Postgres, ServerOptions},
-};
+use crate::support::{one_app, postgres::ServerOptions};
 
 /// Names as in the reliability notes: lease, heartbeat, sweep, ping, pong, grace.
 pub(crate) const L: Duration = Duration::from_secs(3);
@@ -86,8 +83,6 @@ pub(crate) enum Base {
     Shared,
     /// A server of the test's own.
     Private(ServerOptions),
-    /// The test has one already.
-    Given(Arc<Postgres>),
     /// One node, one file.
     Sqlite,
 }

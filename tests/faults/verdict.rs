@@ -1,0 +1,154 @@
+//! The end of every test: clients and tables are compared, everybody leaves, and every invariant is checked.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use super::{
+    checker::{Evidence, Process, violations},
+    cluster::{Cluster, SLACK},
+    fleet::Order,
+    journal::{ClientId, Leave, What, beliefs, open_sockets},
+    ledger::EventRow,
+    node::Node,
+    plan::{H, L, W},
+};
+use crate::support::{WAIT, until};
+
+impl Cluster {
+    /// Waits until what clients believe and what the tables say is the same: each holder has its hold, each hold has its holder.
+    pub(crate) fn settle(&self) {
+        let deadline = Instant::now() + WAIT;
+        loop {
+            let differences = self.differences();
+            if differences.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "clients and tables disagree:\n{}", differences.join("\n"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn differences(&self) -> Vec<String> {
+        let (entries, ledger) = (self.journal.entries(), self.ledger());
+        let open = open_sockets(&entries);
+        let mut found = Vec::new();
+        for belief in beliefs(&entries).into_iter().filter(|belief| belief.until.is_none()) {
+            let hold = ledger.holds.iter().any(|hold| hold.fence == belief.fence && hold.socket_id == belief.socket_id);
+            let lock = ledger.locks.iter().any(|lock| lock.fence == belief.fence && lock.state == "held");
+            if !hold || !lock {
+                let entries: Vec<&EventRow> = ledger.events.iter().filter(|event| event.fence == Some(belief.fence)).collect();
+                let story = self.journal.story(belief.client);
+                found.push(format!(
+                    "{belief:?}; there is a hold: {hold}, a held lock: {lock}\n{entries:#?}\nclient {}:\n{story}",
+                    belief.client
+                ));
+            }
+        }
+        let sockets: HashSet<&String> = open.values().collect();
+        found.extend(ledger.holds.iter().filter(|hold| !sockets.contains(&hold.socket_id)).map(|hold| format!("nobody has {hold:?}")));
+        found
+    }
+
+    /// Makes everything whole, lets all clients leave, waits for the last lock to end, and checks every invariant.
+    pub(crate) fn finish(mut self) {
+        self.finished = true;
+        for (index, node) in self.nodes.iter().enumerate() {
+            if node.is_running() {
+                self.thaw(index);
+                assert!(node.is_alive(), "broker {index} ended by itself:\n{}", node.log().join("\n"));
+            }
+            if node.has_behind() {
+                self.heal(index);
+            }
+            if node.has_front() {
+                self.reach(index);
+            }
+        }
+        if !self.nodes.iter().any(Node::is_running) {
+            self.restart(0);
+        }
+        self.settle();
+        self.tell_everybody();
+        let processes = std::mem::take(&mut *self.processes.lock().expect("not poisoned"));
+        for driver in processes.iter().map(AsRef::as_ref).chain([&self.driver]) {
+            driver.tell(Order::LeaveAll(Leave::Fin));
+        }
+        self.wait_until_drained();
+        let running: Vec<&Node> = self.nodes.iter().filter(|node| node.is_running()).collect();
+        let processes = running.iter().filter_map(|node| {
+            let mut before = node.footprint_before()?;
+            // Plain clients of brokers that died have come here.
+            before.clients = self.plain_clients_at(node.index()).len();
+            until("the connections are gone", || node.footprint().clients <= before.clients);
+            Some(Process { broker: node.index(), before, after: node.footprint() })
+        });
+        let evidence = Evidence {
+            processes: processes.collect(),
+            running: running.len(),
+            ledger: self.ledger(),
+            entries: self.journal.entries(),
+            plain: self.plain.clone(),
+            logs: self.nodes.iter().map(|node| (node.index(), node.log())).collect(),
+            disturbances: self.disturbances.lock().expect("not poisoned").clone(),
+            view: None,
+            allowed: self.allowed.lock().expect("not poisoned").clone(),
+        };
+        let broken = violations(&evidence);
+        let disturbances = &evidence.disturbances;
+        assert!(broken.is_empty(), "{} violations:\n{}\n{disturbances:#?}", broken.len(), broken.join("\n"));
+    }
+
+    /// Plain clients of every broker get what is published there, as if nothing had happened.
+    fn tell_everybody(&self) {
+        for node in self.nodes.iter().filter(|node| node.is_running()) {
+            let text = crate::support::unique("still-here");
+            let here = self.plain_clients_at(node.index());
+            node.http().publish("news", "e", &text);
+            for client in here {
+                self.journal.await_for(client, "what is published", |seen| {
+                    seen.iter().any(|entry| matches!(&entry.what, What::Event { data, .. } if *data == text)).then_some(())
+                });
+            }
+        }
+    }
+
+    /// Clients without holds that are subscribed at a broker now.
+    fn plain_clients_at(&self, broker: usize) -> Vec<ClientId> {
+        let mut at = HashMap::new();
+        let mut subscribed = HashSet::new();
+        for entry in self.journal.entries().into_iter().filter(|entry| self.plain.contains(&entry.client)) {
+            match entry.what {
+                What::Opened { broker, .. } => drop(at.insert(entry.client, broker)),
+                What::Subscribed { .. } => drop(subscribed.insert(entry.client)),
+                What::Ended { .. } => {
+                    at.remove(&entry.client);
+                    subscribed.remove(&entry.client);
+                }
+                _ => {}
+            }
+        }
+        at.into_iter().filter(|(client, at)| *at == broker && subscribed.contains(client)).map(|(client, _)| client).collect()
+    }
+
+    /// I6 has a bound: whoever is dead must be noticed, and whoever is in grace waits it out.
+    fn wait_until_drained(&self) {
+        let bound = L + H + W * 2 + self.longest_grace + SLACK * 2;
+        let deadline = Instant::now() + bound;
+        let left = || {
+            let ledger = self.ledger();
+            let unfinished = ledger.nodes.iter().filter(|node| !matches!(node.state.as_str(), "alive" | "swept")).count();
+            let alive = ledger.nodes.iter().filter(|node| node.state == "alive").count();
+            let running = self.nodes.iter().filter(|node| node.is_running()).count();
+            let behind = ledger
+                .consumers
+                .iter()
+                .filter(|consumer| ledger.heads.iter().any(|head| head.shard == consumer.shard && head.last_position > consumer.position));
+            ledger.holds.len() + ledger.live().count() + unfinished + alive.abs_diff(running) + behind.count()
+        };
+        while left() > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
