@@ -126,7 +126,7 @@ impl Lanes {
                 return Err(NoAnswer::Full);
             }
             let answer = answer.await.unwrap_or(Err(NoAnswer::Fenced));
-            withdraw.is_answered();
+            withdraw.answered();
             answer
         }
     }
@@ -180,7 +180,7 @@ struct Withdraw {
 }
 
 impl Withdraw {
-    fn is_answered(mut self) {
+    fn answered(mut self) {
         self.op = None;
     }
 }

@@ -205,7 +205,6 @@ impl LockManager {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "the future of the lane has no name")]
     fn submit(&self, asking: &Asking) -> Result<(Vec<HoldId>, impl Future<Output = Result<Answer, NoAnswer>> + Send + use<>), NotTaken> {
         let Asking { place, holds, events } = asking;
         if !self.is_available() {

@@ -100,7 +100,7 @@ impl Lanes {
     }
 
     fn send(&self, socket_id: &str, work: Work) {
-        self.0[usize::from(Lane::of_socket(socket_id).0)].send(work).ok().expect("the lane lives");
+        self.0[usize::from(Lane::of_socket(socket_id).0)].send(work).map_err(drop).expect("the lane lives");
     }
 
     async fn commit(&self, op: CommitOp) -> Answer {
@@ -134,7 +134,9 @@ async fn write(store: Store, node: Incarnation, lane: Lane, mut queue: mpsc::Unb
         }
         if !releases.0.is_empty() {
             store.release(lane, node, &releases.0).await.expect("release");
-            releases.1.into_iter().for_each(|reply| drop(reply.send(())));
+            releases.1.into_iter().for_each(|reply| {
+                let _ = reply.send(());
+            });
         }
         if !commits.0.is_empty() {
             let answers = store.commit(lane, node, &commits.0).await.expect("commit");
