@@ -8,8 +8,8 @@ use super::ServerError;
 use crate::config::{LogFormat, LogSettings};
 
 /// What the libraries below say is of use to their developers only: an account of the workers, an error for every peer that sends bad
-/// bytes, and one for every connection that a database which is away does not take, which the broker says itself.
-const QUIET: [&str; 3] = ["actix_server=warn", "actix_http=off", "sqlx_core::pool=off"];
+/// bytes, every statement, and an error for every connection that a database which is away does not take, which the broker says itself.
+const QUIET: [&str; 4] = ["actix_server=warn", "actix_http=off", "sqlx=off", "sqlx_core=off"];
 
 /// Starts the log of the process. A second call changes nothing: the first subscriber stays.
 ///

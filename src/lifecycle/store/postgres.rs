@@ -86,6 +86,24 @@ pub struct PostgresStore {
     shards: u16,
 }
 
+/// A call on one of the connections for reads. Without an answer in time the connection is thrown away: given back it would be tried
+/// first, without a limit, and keep its place as long as TCP hopes.
+macro_rules! read {
+    ($self:ident, $connection:ident => $call:expr) => {
+        Box::pin(async move {
+            let mut held = $self.reads.acquire().await?;
+            let answer = {
+                let $connection: &mut sqlx::PgConnection = &mut held;
+                tokio::time::timeout($self.call_timeout, $call).await
+            };
+            answer.unwrap_or_else(|_elapsed| {
+                drop(held.detach());
+                Err(StoreError::TimedOut($self.call_timeout))
+            })
+        })
+    };
+}
+
 impl PostgresStore {
     /// Checks server, schema, rights and isolation, brings the schema up to date if that is allowed, and connects.
     ///
@@ -201,7 +219,7 @@ impl LifecycleStore for PostgresStore {
     }
 
     fn due_shards(&self) -> StoreFuture<'_, Vec<Shard>> {
-        Box::pin(sweeps::due_shards(&self.reads))
+        read!(self, connection => sweeps::due_shards(connection))
     }
 
     fn sweep(&self, by: Incarnation, shard: Shard, limit: u32) -> StoreFuture<'_, Swept> {
@@ -213,11 +231,11 @@ impl LifecycleStore for PostgresStore {
     }
 
     fn digest(&self, node: Incarnation) -> StoreFuture<'_, HoldDigest> {
-        Box::pin(reads::digest(&self.reads, node))
+        read!(self, connection => reads::digest(connection, node))
     }
 
     fn holds_of(&self, node: Incarnation) -> StoreFuture<'_, Vec<HeldHold>> {
-        Box::pin(reads::holds_of(&self.reads, node))
+        read!(self, connection => reads::holds_of(connection, node))
     }
 
     fn retain(&self, by: Incarnation, shard: Shard, keep: Duration, limit: u32) -> StoreFuture<'_, u64> {
@@ -225,99 +243,99 @@ impl LifecycleStore for PostgresStore {
     }
 
     fn locks<'a>(&'a self, query: &'a LockQuery) -> StoreFuture<'a, Vec<LockRow>> {
-        Box::pin(reads::locks(&self.reads, query))
+        read!(self, connection => reads::locks(connection, query))
     }
 
     fn lock(&self, fence: Fence) -> StoreFuture<'_, Option<LockRow>> {
-        Box::pin(reads::lock(&self.reads, fence))
+        read!(self, connection => reads::lock(connection, fence))
     }
 
     fn nodes(&self) -> StoreFuture<'_, Vec<NodeRow>> {
-        Box::pin(reads::nodes(&self.reads))
+        read!(self, connection => reads::nodes(connection))
     }
 
     fn head(&self) -> StoreFuture<'_, Cursor> {
-        Box::pin(reads::head(&self.reads))
+        read!(self, connection => reads::head(connection))
     }
 
     fn events_after<'a>(&'a self, cursor: &'a Cursor, limit: u32) -> StoreFuture<'a, (Vec<EventRow>, Cursor)> {
-        Box::pin(reads::events_after(&self.reads, cursor, limit, self.shards))
+        read!(self, connection => reads::events_after(connection, cursor, limit, self.shards))
     }
 
     fn event(&self, shard: Shard, position: i64) -> StoreFuture<'_, Option<EventRow>> {
-        Box::pin(reads::event(&self.reads, shard, position))
+        read!(self, connection => reads::event(connection, shard, position))
     }
 
     fn create_consumer<'a>(&'a self, name: &'a str, start: StartAt) -> StoreFuture<'a, ()> {
-        Box::pin(consumers::create(&self.reads, name, start))
+        read!(self, connection => consumers::create(connection, name, start))
     }
 
     fn claim<'a>(&'a self, name: &'a str, owner: &'a str, lease: Duration) -> StoreFuture<'a, Vec<Claim>> {
-        Box::pin(consumers::claim(&self.reads, consumers::Asking { name, owner, lease }, None))
+        read!(self, connection => consumers::claim(connection, consumers::Asking { name, owner, lease }, None))
     }
 
     fn claim_beside<'a>(&'a self, name: &'a str, owner: &'a str, lease: Duration, at_work: &'a [Shard]) -> StoreFuture<'a, Vec<Claim>> {
-        Box::pin(consumers::claim(&self.reads, consumers::Asking { name, owner, lease }, Some(at_work)))
+        read!(self, connection => consumers::claim(connection, consumers::Asking { name, owner, lease }, Some(at_work)))
     }
 
     fn renew_leases<'a>(&'a self, owner: &'a str, lease: Duration) -> StoreFuture<'a, u64> {
-        Box::pin(consumers::renew_leases(&self.reads, owner, lease))
+        read!(self, connection => consumers::renew_leases(connection, owner, lease))
     }
 
     fn give_up_leases<'a>(&'a self, owner: &'a str) -> StoreFuture<'a, u64> {
-        Box::pin(consumers::give_up_leases(&self.reads, owner))
+        read!(self, connection => consumers::give_up_leases(connection, owner))
     }
 
     fn read<'a>(&'a self, claim: &'a Claim, limit: u32) -> StoreFuture<'a, Vec<Delivery>> {
-        Box::pin(consumers::read(&self.reads, claim, limit))
+        read!(self, connection => consumers::read(connection, claim, limit))
     }
 
     fn acknowledge<'a>(&'a self, ack: Ack<'a>) -> StoreFuture<'a, Step> {
-        Box::pin(async move { Ok(consumers::acknowledge(&mut *self.reads.acquire().await?, ack).await?) })
+        read!(self, connection => async { Ok(consumers::acknowledge(connection, ack).await?) })
     }
 
     fn note_failure<'a>(&'a self, claim: &'a Claim, error: &'a str, retry_in: Duration) -> StoreFuture<'a, Step> {
-        Box::pin(consumers::note_failure(&self.reads, claim, error, retry_in))
+        read!(self, connection => consumers::note_failure(connection, claim, error, retry_in))
     }
 
     fn park<'a>(&'a self, claim: &'a Claim, reason: ParkReason, error: Option<&'a str>) -> StoreFuture<'a, Step> {
-        Box::pin(parked::park(&self.reads, claim, reason, error))
+        read!(self, connection => parked::park(connection, claim, reason, error))
     }
 
     fn parked<'a>(&'a self, name: &'a str, limit: u32) -> StoreFuture<'a, Vec<ParkedRow>> {
-        Box::pin(parked::list(&self.reads, name, limit))
+        read!(self, connection => parked::list(connection, name, limit))
     }
 
     fn parked_heads<'a>(&'a self, name: &'a str, max_attempts: u32, limit: u32) -> StoreFuture<'a, Vec<ParkedRow>> {
-        Box::pin(parked::heads(&self.reads, name, max_attempts, limit))
+        read!(self, connection => parked::heads(connection, name, max_attempts, limit))
     }
 
     fn parked_behind<'a>(&'a self, name: &'a str, first: &'a EventRow, limit: u32) -> StoreFuture<'a, Vec<ParkedRow>> {
-        Box::pin(parked::behind(&self.reads, name, first, limit))
+        read!(self, connection => parked::behind(connection, name, first, limit))
     }
 
     fn note_parked_failure<'a>(&'a self, name: &'a str, shard: Shard, position: i64, error: &'a str) -> StoreFuture<'a, bool> {
-        Box::pin(parked::note_failure(&self.reads, name, shard, position, error))
+        read!(self, connection => parked::note_failure(connection, name, shard, position, error))
     }
 
     fn unpark<'a>(&'a self, name: &'a str, shard: Shard, position: i64) -> StoreFuture<'a, bool> {
-        Box::pin(async move { Ok(parked::unpark(&mut *self.reads.acquire().await?, name, shard, position).await?) })
+        read!(self, connection => async { Ok(parked::unpark(connection, name, shard, position).await?) })
     }
 
     fn consumers(&self) -> StoreFuture<'_, Vec<ConsumerRow>> {
-        Box::pin(consumers::list(&self.reads))
+        read!(self, connection => consumers::list(connection))
     }
 
     fn skip<'a>(&'a self, name: &'a str, shard: Shard, position: i64) -> StoreFuture<'a, bool> {
-        Box::pin(consumers::skip(&self.reads, name, shard, position))
+        read!(self, connection => consumers::skip(connection, name, shard, position))
     }
 
     fn rewind<'a>(&'a self, name: &'a str, to: &'a Cursor) -> StoreFuture<'a, ()> {
-        Box::pin(consumers::rewind(&self.reads, name, to))
+        read!(self, connection => consumers::rewind(connection, name, to))
     }
 
     fn drop_consumer<'a>(&'a self, name: &'a str) -> StoreFuture<'a, bool> {
-        Box::pin(consumers::drop_consumer(&self.reads, name))
+        read!(self, connection => consumers::drop_consumer(connection, name))
     }
 
     fn ring(&self) -> StoreFuture<'_, ()> {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, PgPool, Row, postgres::types::PgInterval};
+use sqlx::{PgConnection, Row, postgres::types::PgInterval};
 
 use super::{
     reads,
@@ -19,7 +19,7 @@ pub(super) fn step(rows: u64) -> Step {
     if rows == 1 { Step::Done } else { Step::Lost }
 }
 
-pub(super) async fn create(pool: &PgPool, name: &str, start: StartAt) -> Result<(), StoreError> {
+pub(super) async fn create(connection: &mut PgConnection, name: &str, start: StartAt) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO holdline.consumer (name, shard, position)
          SELECT $1, shard, CASE WHEN $2 THEN last_position ELSE first_position - 1 END FROM holdline.shard_head
@@ -27,7 +27,7 @@ pub(super) async fn create(pool: &PgPool, name: &str, start: StartAt) -> Result<
     )
     .bind(name)
     .bind(start == StartAt::End)
-    .execute(pool)
+    .execute(&mut *connection)
     .await?;
     Ok(())
 }
@@ -40,7 +40,7 @@ pub(super) struct Asking<'a> {
 }
 
 /// Without `at_work`: its first claims. With: it looks for more, and levels what others have too much of.
-pub(super) async fn claim(pool: &PgPool, asking: Asking<'_>, at_work: Option<&[Shard]>) -> Result<Vec<Claim>, StoreError> {
+pub(super) async fn claim(connection: &mut PgConnection, asking: Asking<'_>, at_work: Option<&[Shard]>) -> Result<Vec<Claim>, StoreError> {
     let Asking { name, owner, lease } = asking;
     let rows = sqlx::query("SELECT shard, position, epoch, attempts, wait_ms FROM holdline.claim($1, $2, $3, $4, $5)")
         .bind(name)
@@ -48,24 +48,24 @@ pub(super) async fn claim(pool: &PgPool, asking: Asking<'_>, at_work: Option<&[S
         .bind(interval(lease))
         .bind(at_work.unwrap_or_default().iter().map(|shard| shard.0).collect::<Vec<_>>())
         .bind(at_work.is_some())
-        .fetch_all(pool)
+        .fetch_all(&mut *connection)
         .await?;
     let mut claims = rows.iter().map(|row| rows::claim(name, row)).collect::<Result<Vec<_>, _>>()?;
     claims.sort_by_key(|claim| claim.shard);
     Ok(claims)
 }
 
-pub(super) async fn renew_leases(pool: &PgPool, owner: &str, lease: Duration) -> Result<u64, StoreError> {
+pub(super) async fn renew_leases(connection: &mut PgConnection, owner: &str, lease: Duration) -> Result<u64, StoreError> {
     let renew = sqlx::query("UPDATE holdline.consumer SET lease_until = clock_timestamp() + $2 WHERE owner = $1");
-    Ok(renew.bind(owner).bind(interval(lease)).execute(pool).await?.rows_affected())
+    Ok(renew.bind(owner).bind(interval(lease)).execute(&mut *connection).await?.rows_affected())
 }
 
-pub(super) async fn give_up_leases(pool: &PgPool, owner: &str) -> Result<u64, StoreError> {
+pub(super) async fn give_up_leases(connection: &mut PgConnection, owner: &str) -> Result<u64, StoreError> {
     let give_up = sqlx::query("UPDATE holdline.consumer SET owner = NULL, lease_until = NULL WHERE owner = $1");
-    Ok(give_up.bind(owner).execute(pool).await?.rows_affected())
+    Ok(give_up.bind(owner).execute(&mut *connection).await?.rows_affected())
 }
 
-pub(super) async fn read(pool: &PgPool, claim: &Claim, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+pub(super) async fn read(connection: &mut PgConnection, claim: &Claim, limit: u32) -> Result<Vec<Delivery>, StoreError> {
     let rows = sqlx::query(concat!(
         "SELECT ",
         event_columns!(),
@@ -76,13 +76,13 @@ pub(super) async fn read(pool: &PgPool, claim: &Claim, limit: u32) -> Result<Vec
     .bind(claim.shard.0)
     .bind(claim.position)
     .bind(i64::from(limit))
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
     .await?;
     let mut deliveries = Vec::with_capacity(rows.len());
     for (row, expected) in rows.iter().zip(claim.position + 1..) {
         let event = rows::event(row)?;
         if event.position != expected {
-            let first = reads::first_position(pool, claim.shard).await?;
+            let first = reads::first_position(&mut *connection, claim.shard).await?;
             return Err(match first > expected {
                 true => StoreError::Trimmed { first },
                 false => StoreError::LogHole { after: expected - 1, found: event.position },
@@ -108,7 +108,12 @@ pub(super) async fn acknowledge(connection: &mut PgConnection, ack: Ack<'_>) -> 
     Ok(step(moved.rows_affected()))
 }
 
-pub(super) async fn note_failure(pool: &PgPool, claim: &Claim, error: &str, retry_in: Duration) -> Result<Step, StoreError> {
+pub(super) async fn note_failure(
+    connection: &mut PgConnection,
+    claim: &Claim,
+    error: &str,
+    retry_in: Duration,
+) -> Result<Step, StoreError> {
     let noted = sqlx::query(
         "UPDATE holdline.consumer SET attempts = attempts + 1, last_error = $5, next_try = clock_timestamp() + $6
           WHERE name = $1 AND shard = $2 AND epoch = $3 AND position = $4",
@@ -119,33 +124,33 @@ pub(super) async fn note_failure(pool: &PgPool, claim: &Claim, error: &str, retr
     .bind(claim.position)
     .bind(error.replace('\0', " "))
     .bind(interval(retry_in))
-    .execute(pool)
+    .execute(&mut *connection)
     .await?;
     Ok(step(noted.rows_affected()))
 }
 
-pub(super) async fn list(pool: &PgPool) -> Result<Vec<ConsumerRow>, StoreError> {
+pub(super) async fn list(connection: &mut PgConnection) -> Result<Vec<ConsumerRow>, StoreError> {
     let rows = sqlx::query(
         "SELECT c.name, c.shard, c.position, h.last_position, c.owner, c.attempts, c.last_error,
                 (SELECT count(*) FROM holdline.parked p WHERE p.name = c.name AND p.shard = c.shard) AS parked
            FROM holdline.consumer c JOIN holdline.shard_head h USING (shard) ORDER BY c.name, c.shard",
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
     .await?;
     rows.iter().map(rows::consumer).collect()
 }
 
-pub(super) async fn skip(pool: &PgPool, name: &str, shard: Shard, position: i64) -> Result<bool, StoreError> {
+pub(super) async fn skip(connection: &mut PgConnection, name: &str, shard: Shard, position: i64) -> Result<bool, StoreError> {
     let skipped = sqlx::query(
         "UPDATE holdline.consumer c SET position = c.position + 1, epoch = c.epoch + 1, owner = NULL, lease_until = NULL, attempts = 0,
                 next_try = NULL, last_error = NULL
            FROM holdline.shard_head h
           WHERE c.name = $1 AND c.shard = $2 AND c.position + 1 = $3 AND h.shard = c.shard AND h.last_position >= $3",
     );
-    Ok(skipped.bind(name).bind(shard.0).bind(position).execute(pool).await?.rows_affected() == 1)
+    Ok(skipped.bind(name).bind(shard.0).bind(position).execute(&mut *connection).await?.rows_affected() == 1)
 }
 
-pub(super) async fn rewind(pool: &PgPool, name: &str, to: &Cursor) -> Result<(), StoreError> {
+pub(super) async fn rewind(connection: &mut PgConnection, name: &str, to: &Cursor) -> Result<(), StoreError> {
     let moved = sqlx::query(
         "WITH forgotten AS (
            DELETE FROM holdline.parked q USING unnest($2::bigint[]) WITH ORDINALITY p (position, number)
@@ -157,7 +162,7 @@ pub(super) async fn rewind(pool: &PgPool, name: &str, to: &Cursor) -> Result<(),
     )
     .bind(name)
     .bind(to.positions())
-    .execute(pool)
+    .execute(&mut *connection)
     .await?;
     match moved.rows_affected() {
         0 => Err(StoreError::UnknownConsumer { name: name.to_owned() }),
@@ -165,8 +170,8 @@ pub(super) async fn rewind(pool: &PgPool, name: &str, to: &Cursor) -> Result<(),
     }
 }
 
-pub(super) async fn drop_consumer(pool: &PgPool, name: &str) -> Result<bool, StoreError> {
+pub(super) async fn drop_consumer(connection: &mut PgConnection, name: &str) -> Result<bool, StoreError> {
     let dropped =
         sqlx::query("WITH forgotten AS (DELETE FROM holdline.parked WHERE name = $1) DELETE FROM holdline.consumer WHERE name = $1");
-    Ok(dropped.bind(name).execute(pool).await?.rows_affected() > 0)
+    Ok(dropped.bind(name).execute(&mut *connection).await?.rows_affected() > 0)
 }

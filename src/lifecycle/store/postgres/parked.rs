@@ -1,6 +1,6 @@
 //! Entries a consumer has put aside, each resource's in order.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use super::{
     consumers::step,
@@ -18,7 +18,12 @@ macro_rules! parked_columns {
     };
 }
 
-pub(super) async fn park(pool: &PgPool, claim: &Claim, reason: ParkReason, error: Option<&str>) -> Result<Step, StoreError> {
+pub(super) async fn park(
+    connection: &mut PgConnection,
+    claim: &Claim,
+    reason: ParkReason,
+    error: Option<&str>,
+) -> Result<Step, StoreError> {
     let parked = sqlx::query(
         "WITH moved AS (
            UPDATE holdline.consumer c SET position = c.position + 1, attempts = 0, next_try = NULL, last_error = NULL
@@ -36,12 +41,12 @@ pub(super) async fn park(pool: &PgPool, claim: &Claim, reason: ParkReason, error
     .bind(claim.position)
     .bind(reason.as_str())
     .bind(error.map(|error| error.replace('\0', " ")))
-    .execute(pool)
+    .execute(&mut *connection)
     .await?;
     Ok(step(parked.rows_affected()))
 }
 
-pub(super) async fn list(pool: &PgPool, name: &str, limit: u32) -> Result<Vec<ParkedRow>, StoreError> {
+pub(super) async fn list(connection: &mut PgConnection, name: &str, limit: u32) -> Result<Vec<ParkedRow>, StoreError> {
     let rows = sqlx::query(concat!(
         "SELECT ",
         parked_columns!(),
@@ -50,12 +55,12 @@ pub(super) async fn list(pool: &PgPool, name: &str, limit: u32) -> Result<Vec<Pa
     ))
     .bind(name)
     .bind(i64::from(limit))
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
     .await?;
     rows.iter().map(rows::parked).collect()
 }
 
-pub(super) async fn heads(pool: &PgPool, name: &str, max_attempts: u32, limit: u32) -> Result<Vec<ParkedRow>, StoreError> {
+pub(super) async fn heads(connection: &mut PgConnection, name: &str, max_attempts: u32, limit: u32) -> Result<Vec<ParkedRow>, StoreError> {
     let rows = sqlx::query(concat!(
         "SELECT ",
         parked_columns!(),
@@ -69,12 +74,12 @@ pub(super) async fn heads(pool: &PgPool, name: &str, max_attempts: u32, limit: u
     .bind(EventKind::Unlocked.as_str())
     .bind(i32::try_from(max_attempts).unwrap_or(i32::MAX))
     .bind(i64::from(limit))
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
     .await?;
     rows.iter().map(rows::parked).collect()
 }
 
-pub(super) async fn behind(pool: &PgPool, name: &str, first: &EventRow, limit: u32) -> Result<Vec<ParkedRow>, StoreError> {
+pub(super) async fn behind(connection: &mut PgConnection, name: &str, first: &EventRow, limit: u32) -> Result<Vec<ParkedRow>, StoreError> {
     let rows = sqlx::query(concat!(
         "SELECT ",
         parked_columns!(),
@@ -87,18 +92,24 @@ pub(super) async fn behind(pool: &PgPool, name: &str, first: &EventRow, limit: u
     .bind(first.shard.0)
     .bind(first.position)
     .bind(i64::from(limit))
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
     .await?;
     rows.iter().map(rows::parked).collect()
 }
 
-pub(super) async fn note_failure(pool: &PgPool, name: &str, shard: Shard, position: i64, error: &str) -> Result<bool, StoreError> {
+pub(super) async fn note_failure(
+    connection: &mut PgConnection,
+    name: &str,
+    shard: Shard,
+    position: i64,
+    error: &str,
+) -> Result<bool, StoreError> {
     let noted = sqlx::query(
         "UPDATE holdline.parked SET attempts = attempts + 1, last_error = $4, reason = $5
           WHERE name = $1 AND shard = $2 AND position = $3",
     );
     let noted = noted.bind(name).bind(shard.0).bind(position).bind(error.replace('\0', " ")).bind(ParkReason::Poison.as_str());
-    Ok(noted.execute(pool).await?.rows_affected() == 1)
+    Ok(noted.execute(&mut *connection).await?.rows_affected() == 1)
 }
 
 pub(super) async fn unpark(connection: &mut PgConnection, name: &str, shard: Shard, position: i64) -> Result<bool, sqlx::Error> {

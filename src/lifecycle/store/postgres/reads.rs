@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sqlx::{PgPool, Row};
+use sqlx::{PgConnection, Row};
 
 use super::rows::{self, event_columns, lock_columns};
 use crate::lifecycle::store::{
@@ -12,26 +12,26 @@ use crate::lifecycle::store::{
 /// Rows of a list whose length nobody asked for.
 const DEFAULT_LIMIT: u32 = 100;
 
-pub(super) async fn digest(pool: &PgPool, node: Incarnation) -> Result<HoldDigest, StoreError> {
+pub(super) async fn digest(connection: &mut PgConnection, node: Incarnation) -> Result<HoldDigest, StoreError> {
     let (holds, high, low): (i64, i64, i64) =
-        sqlx::query_as("SELECT holds, high, low FROM holdline.digest($1)").bind(node.0).fetch_one(pool).await?;
+        sqlx::query_as("SELECT holds, high, low FROM holdline.digest($1)").bind(node.0).fetch_one(&mut *connection).await?;
     let bits = |half: i64| u128::from(u64::from_ne_bytes(half.to_ne_bytes()));
     Ok(HoldDigest { holds: u64::try_from(holds).unwrap_or(0), xor: bits(high) << 64 | bits(low) })
 }
 
-pub(super) async fn holds_of(pool: &PgPool, node: Incarnation) -> Result<Vec<HeldHold>, StoreError> {
+pub(super) async fn holds_of(connection: &mut PgConnection, node: Incarnation) -> Result<Vec<HeldHold>, StoreError> {
     let rows: Vec<(uuid::Uuid, i64, String, String, String)> = sqlx::query_as(
         "SELECT h.hold, h.fence, h.socket_id, l.app, l.resource FROM holdline.hold h JOIN holdline.lock l USING (fence)
           WHERE h.incarnation = $1 ORDER BY h.fence",
     )
     .bind(node.0)
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
     .await?;
     let held = |(hold, fence, socket_id, app, resource)| HeldHold { hold: HoldId(hold), fence: Fence(fence), socket_id, app, resource };
     Ok(rows.into_iter().map(held).collect())
 }
 
-pub(super) async fn locks(pool: &PgPool, query: &LockQuery) -> Result<Vec<LockRow>, StoreError> {
+pub(super) async fn locks(connection: &mut PgConnection, query: &LockQuery) -> Result<Vec<LockRow>, StoreError> {
     let rows = sqlx::query(concat!(
         "SELECT ",
         lock_columns!(),
@@ -45,21 +45,21 @@ pub(super) async fn locks(pool: &PgPool, query: &LockQuery) -> Result<Vec<LockRo
     .bind(query.state.map(crate::lifecycle::store::LockState::as_str))
     .bind(query.after.map_or(0, |fence| fence.0))
     .bind(i64::from(if query.limit == 0 { DEFAULT_LIMIT } else { query.limit }))
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
     .await?;
-    with_holders(pool, rows.iter().map(rows::lock).collect::<Result<_, _>>()?).await
+    with_holders(&mut *connection, rows.iter().map(rows::lock).collect::<Result<_, _>>()?).await
 }
 
-pub(super) async fn lock(pool: &PgPool, fence: Fence) -> Result<Option<LockRow>, StoreError> {
+pub(super) async fn lock(connection: &mut PgConnection, fence: Fence) -> Result<Option<LockRow>, StoreError> {
     let row = sqlx::query(concat!("SELECT ", lock_columns!(), " FROM holdline.lock l WHERE l.fence = $1"))
         .bind(fence.0)
-        .fetch_optional(pool)
+        .fetch_optional(&mut *connection)
         .await?;
     let lock = row.as_ref().map(rows::lock).transpose()?;
-    Ok(with_holders(pool, lock.into_iter().collect()).await?.pop())
+    Ok(with_holders(&mut *connection, lock.into_iter().collect()).await?.pop())
 }
 
-async fn with_holders(pool: &PgPool, mut locks: Vec<LockRow>) -> Result<Vec<LockRow>, StoreError> {
+async fn with_holders(connection: &mut PgConnection, mut locks: Vec<LockRow>) -> Result<Vec<LockRow>, StoreError> {
     let fences: Vec<i64> = locks.iter().map(|lock| lock.fence.0).collect();
     if fences.is_empty() {
         return Ok(locks);
@@ -69,7 +69,7 @@ async fn with_holders(pool: &PgPool, mut locks: Vec<LockRow>) -> Result<Vec<Lock
            FROM holdline.hold WHERE fence = ANY ($1) ORDER BY created_at, hold",
     )
     .bind(fences)
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
     .await?;
     let mut holders: HashMap<Fence, Vec<_>> = HashMap::new();
     for row in &rows {
@@ -82,7 +82,7 @@ async fn with_holders(pool: &PgPool, mut locks: Vec<LockRow>) -> Result<Vec<Lock
     Ok(locks)
 }
 
-pub(super) async fn nodes(pool: &PgPool) -> Result<Vec<NodeRow>, StoreError> {
+pub(super) async fn nodes(connection: &mut PgConnection) -> Result<Vec<NodeRow>, StoreError> {
     let rows = sqlx::query(
         "SELECT n.incarnation, n.name, n.heartbeat, n.state, n.ttl_ms::bigint AS ttl_ms, n.end_cause,
                 (SELECT count(*) FROM holdline.hold h WHERE h.incarnation = n.incarnation) AS holds,
@@ -91,17 +91,22 @@ pub(super) async fn nodes(pool: &PgPool) -> Result<Vec<NodeRow>, StoreError> {
                 (extract(epoch FROM n.fenced_at) * 1000)::bigint AS fenced_at_ms
            FROM holdline.node n ORDER BY n.incarnation DESC",
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
     .await?;
     rows.iter().map(rows::node).collect()
 }
 
-pub(super) async fn head(pool: &PgPool) -> Result<Cursor, StoreError> {
-    let positions = sqlx::query_scalar("SELECT last_position FROM holdline.shard_head ORDER BY shard").fetch_all(pool).await?;
+pub(super) async fn head(connection: &mut PgConnection) -> Result<Cursor, StoreError> {
+    let positions = sqlx::query_scalar("SELECT last_position FROM holdline.shard_head ORDER BY shard").fetch_all(&mut *connection).await?;
     Ok(Cursor::from_positions(positions))
 }
 
-pub(super) async fn events_after(pool: &PgPool, cursor: &Cursor, limit: u32, shards: u16) -> Result<(Vec<EventRow>, Cursor), StoreError> {
+pub(super) async fn events_after(
+    connection: &mut PgConnection,
+    cursor: &Cursor,
+    limit: u32,
+    shards: u16,
+) -> Result<(Vec<EventRow>, Cursor), StoreError> {
     if cursor.positions().len() != usize::from(shards) {
         return Err(StoreError::BadCursor);
     }
@@ -115,7 +120,7 @@ pub(super) async fn events_after(pool: &PgPool, cursor: &Cursor, limit: u32, sha
     ))
     .bind(cursor.positions())
     .bind(i64::from(limit))
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
     .await?;
     let mut next = cursor.clone();
     let events = rows.iter().map(rows::event).collect::<Result<Vec<_>, _>>()?;
@@ -123,17 +128,18 @@ pub(super) async fn events_after(pool: &PgPool, cursor: &Cursor, limit: u32, sha
     Ok((merged, next))
 }
 
-pub(super) async fn event(pool: &PgPool, shard: Shard, position: i64) -> Result<Option<EventRow>, StoreError> {
+pub(super) async fn event(connection: &mut PgConnection, shard: Shard, position: i64) -> Result<Option<EventRow>, StoreError> {
     let row = sqlx::query(concat!("SELECT ", event_columns!(), " FROM holdline.event e WHERE e.shard = $1 AND e.position = $2"))
         .bind(shard.0)
         .bind(position)
-        .fetch_optional(pool)
+        .fetch_optional(&mut *connection)
         .await?;
     row.as_ref().map(rows::event).transpose()
 }
 
 /// Where a shard's log begins, for who found something missing.
-pub(super) async fn first_position(pool: &PgPool, shard: Shard) -> Result<i64, StoreError> {
-    let row = sqlx::query("SELECT first_position FROM holdline.shard_head WHERE shard = $1").bind(shard.0).fetch_one(pool).await?;
+pub(super) async fn first_position(connection: &mut PgConnection, shard: Shard) -> Result<i64, StoreError> {
+    let row =
+        sqlx::query("SELECT first_position FROM holdline.shard_head WHERE shard = $1").bind(shard.0).fetch_one(&mut *connection).await?;
     Ok(row.try_get("first_position")?)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::PgConnection;
 
 use super::session::{Slot, within};
 use crate::lifecycle::store::{Incarnation, Shard, StoreError, Swept};
@@ -10,8 +10,8 @@ use crate::lifecycle::store::{Incarnation, Shard, StoreError, Swept};
 /// What `sweep` and `retain` return for a shard that somebody is at work in.
 const BUSY: i32 = -1;
 
-pub(super) async fn due_shards(pool: &PgPool) -> Result<Vec<Shard>, StoreError> {
-    let shards = sqlx::query_scalar("SELECT holdline.due_shards()").fetch_all(pool).await?;
+pub(super) async fn due_shards(connection: &mut PgConnection) -> Result<Vec<Shard>, StoreError> {
+    let shards = sqlx::query_scalar("SELECT holdline.due_shards()").fetch_all(&mut *connection).await?;
     Ok(shards.into_iter().map(Shard).collect())
 }
 
