@@ -60,7 +60,8 @@ pub trait Handler: Send + Sync + 'static {
     }
 
     /// The connection has ended and has left its channels. It cannot be refused: the context is given away for good.
-    /// Runs on the main runtime, which outlives every worker.
+    /// Runs on the main runtime, which outlives every worker and also keeps this node's locks: **never block in it**, or the other
+    /// nodes may take this one for dead.
     fn on_close(&self, _conn: Self::Conn, _closing: Closing) -> impl Future<Output = Outcome> + Send {
         async { Outcome::accept() }
     }

@@ -189,9 +189,12 @@ impl Reject {
         Self { close_code: CloseCode::OVER_CAPACITY, ..Self::new("LockUnavailable", 503, message) }
     }
 
-    /// One more field for the `data` of a `subscription_error`.
+    /// One more field for the `data` of a `subscription_error`; `type`, `error` and `status` are its own and stay.
     pub fn detail(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.details.insert(name.into(), value.into());
+        let name = name.into();
+        if !matches!(name.as_str(), "type" | "error" | "status") {
+            self.details.insert(name, value.into());
+        }
         self
     }
 

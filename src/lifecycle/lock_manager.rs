@@ -73,6 +73,8 @@ struct Inner {
     notices: Arc<dyn Notices>,
     settings: LockSettings,
     doubtful: AtomicBool,
+    /// Set for good when a part of the node has failed.
+    broken: AtomicBool,
     /// Rung when the store is back: what is remembered is to be compared.
     recovered: Notify,
 }
@@ -138,6 +140,7 @@ impl LockManager {
             notices,
             settings,
             doubtful: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             recovered: Notify::new(),
         }))
     }
@@ -154,7 +157,7 @@ impl LockManager {
 
     /// Whether a hold would be granted now, as far as this node knows.
     pub fn is_available(&self) -> bool {
-        !self.0.doubtful.load(Ordering::Relaxed) && self.incarnation().is_some()
+        !self.0.doubtful.load(Ordering::Relaxed) && !self.0.broken.load(Ordering::Relaxed) && self.incarnation().is_some()
     }
 
     /// Ends one lock, whoever holds it. False if there is none of this fence, or it is over.
@@ -186,6 +189,11 @@ impl LockManager {
 
     pub(super) fn tell(&self, notices: impl IntoIterator<Item = Notice>) {
         notices.into_iter().for_each(|notice| self.0.notices.notify(notice));
+    }
+
+    /// No hold is granted any more.
+    pub(super) fn give_up(&self) {
+        self.0.broken.store(true, Ordering::Relaxed);
     }
 
     /// Sets whether the lease is in doubt; true if that is new.

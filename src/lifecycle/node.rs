@@ -1,6 +1,7 @@
 //! The life of this process as a node: it registers, shows that it lives, watches the others, and starts anew when it was declared dead.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -8,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 
 use super::{
@@ -59,11 +61,11 @@ impl Node {
         let mut tasks = JoinSet::new();
         let (silent, verdicts) = (false, JoinSet::new());
         let beat = Beat { locks: locks.clone(), incarnation, observer, silent, fenced_nodes: Arc::clone(&fenced_nodes), verdicts };
-        tasks.spawn(beat.run());
-        tasks.spawn(upkeep::sweep(locks.clone(), fenced_nodes));
-        tasks.spawn(upkeep::reconcile(locks.clone()));
-        tasks.spawn(upkeep::retain(locks.clone()));
-        tasks.spawn(tail::follow(locks.clone(), doorbell.subscribe(), from, readers));
+        tasks.spawn(watched("heartbeat", locks.clone(), beat.run()));
+        tasks.spawn(watched("sweep", locks.clone(), upkeep::sweep(locks.clone(), fenced_nodes)));
+        tasks.spawn(watched("comparison with the store", locks.clone(), upkeep::reconcile(locks.clone())));
+        tasks.spawn(watched("retention", locks.clone(), upkeep::retain(locks.clone())));
+        tasks.spawn(watched("reader of the log", locks.clone(), tail::follow(locks.clone(), doorbell.subscribe(), from, readers)));
         Ok(Self { locks, doorbell, tasks })
     }
 
@@ -105,6 +107,15 @@ impl Node {
                 Err(_elapsed) => tracing::warn!("Cannot sign off: the store does not answer"),
             }
         }
+    }
+}
+
+/// A task that never ends. Should it panic, which would be a defect of ours, the node takes no more holds, and says so, rather than
+/// keep locks without it: `/ready/holds` is 503, and a restart is due.
+async fn watched(what: &'static str, locks: LockManager, task: impl Future<Output = ()>) {
+    if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+        tracing::error!("The {what} of this node has failed: no holds are granted until it is restarted");
+        locks.give_up();
     }
 }
 

@@ -120,7 +120,16 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
     if settings.server.workers > 0 {
         listener = listener.workers(settings.server.workers);
     }
-    let listener = listener.bind((host.as_str(), port)).map_err(|source| ServerError::Bind { host, port, source })?;
+    let listener = match listener.bind((host.as_str(), port)) {
+        Ok(listener) => listener,
+        Err(source) => {
+            // Or the other nodes would wait out the lease of one that never served.
+            if let Some(lifecycle) = lifecycle {
+                lifecycle.leave(Duration::ZERO).await;
+            }
+            return Err(ServerError::Bind { host, port, source });
+        }
+    };
     let addrs = listener.addrs();
     let running = listener.run();
     let handle = running.handle();
