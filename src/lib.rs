@@ -37,6 +37,8 @@ pub mod docs {
     pub mod architecture {}
     #[doc = include_str!("docs/guarantees.md")]
     pub mod guarantees {}
+    #[doc = include_str!("docs/listeners.md")]
+    pub mod listeners {}
     #[doc = include_str!("docs/locks.md")]
     pub mod locks {}
     #[doc = include_str!("docs/decisions/0001-the-outbox-ends-connections.md")]

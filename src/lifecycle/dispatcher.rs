@@ -7,6 +7,7 @@
 
 mod aside;
 mod backoff;
+mod clocks;
 mod effect;
 mod reader;
 mod worker;
@@ -48,6 +49,8 @@ pub(crate) struct DispatcherSettings {
     /// So many resources of a listener may wait aside; then its shards wait at the next that fails. Otherwise a listener that fails
     /// at everything would copy the log into the table of parked entries.
     pub(crate) max_aside: usize,
+    /// An alarm is given for a reader that is so many entries behind: retention waits for it.
+    pub(crate) lag_alarm: i64,
     /// How long the stop waits for listeners that are at work.
     pub(crate) stop_within: Duration,
 }
@@ -63,6 +66,7 @@ impl Default for DispatcherSettings {
             time_limit: Duration::from_secs(30),
             aside_after: 3,
             max_aside: 1000,
+            lag_alarm: 100_000,
             stop_within: Duration::from_secs(5),
         }
     }
@@ -156,9 +160,11 @@ impl Dispatcher {
             readers.spawn(reader.run());
         }
         let mut clocks = JoinSet::new();
+        // Programs that read by themselves have nobody else to watch them.
+        clocks.spawn(clocks::watch_lag(node.clone()));
         if !readers.is_empty() {
-            clocks.spawn(watch_heads(node.clone(), rings, head));
-            clocks.spawn(renew(node, held, revoke));
+            clocks.spawn(clocks::watch_heads(node.clone(), rings, head));
+            clocks.spawn(clocks::renew(node, held, revoke));
         }
         Ok(Self { store, owner, stop, readers, clocks })
     }
@@ -201,42 +207,4 @@ fn check(listeners: &[BoxedListener], postgres: bool) -> Result<(), ListenerErro
 /// Resolves when the flag is up, or whoever raises it is gone.
 async fn raised(flag: &mut watch::Receiver<bool>) {
     flag.wait_for(|raised| *raised).await.ok();
-}
-
-/// One look at the ends of all shards serves all listeners: those without news read nothing.
-async fn watch_heads(node: Node, mut rings: Rings, heads: watch::Sender<Vec<i64>>) {
-    loop {
-        match node.store.head().await {
-            Ok(head) => {
-                heads.send_if_modified(|known| {
-                    let news = *known != head.positions();
-                    if news {
-                        *known = head.positions().to_vec();
-                    }
-                    news
-                });
-            }
-            Err(error) => tracing::debug!(error = %error, "The end of the log is not known: {error}"),
-        }
-        rings.rung().await;
-    }
-}
-
-/// One write for all claims of the node. Fewer rows than claims: somebody took some, or an operator moved an offset.
-async fn renew(node: Node, held: Vec<Arc<reader::Held>>, revoke: watch::Sender<u64>) {
-    let mut tick = tokio::time::interval(node.settings.renew_every);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    tick.tick().await;
-    loop {
-        tick.tick().await;
-        let claims: usize = held.iter().map(|held| held.len()).sum();
-        if claims == 0 {
-            continue;
-        }
-        match node.store.renew_leases(&node.owner, node.settings.lease).await {
-            Ok(renewed) if usize::try_from(renewed).is_ok_and(|renewed| renewed < claims) => revoke.send_modify(|times| *times += 1),
-            Ok(_) => {}
-            Err(error) => tracing::debug!(error = %error, "Claims of listeners were not renewed: {error}"),
-        }
-    }
 }
