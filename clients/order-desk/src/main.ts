@@ -170,9 +170,8 @@ class Desk {
   async refresh(): Promise<void> {
     clearTimeout(this.#poll);
     try {
-      const orders = await api.orders();
+      this.#orders = await api.orders();
       const [locks, { events, next }] = await Promise.all([api.locks(), api.events(this.#cursor)]);
-      this.#orders = orders;
       this.#locks = locks;
       this.#cursor = next;
       this.#log.add(events, this.#loaded);

@@ -91,7 +91,7 @@ function words(standing: Standing): Words {
         headline: `${capital(order)} is open, without a lock`,
         detail: hold.degraded
           ? 'The database does not answer, and the rule goes on without it. Nobody is kept out.'
-          : `No rule of this application says that subscribing to private-order.${id} is holding it. Nobody is kept out.`,
+          : `No lock came with the subscription to private-order.${id}: no rule asks for one, or there is no store. Nobody is kept out.`,
         tone: 'bad',
       };
     case 'waiting': {

@@ -49,7 +49,7 @@ pub(super) enum DeskError {
     #[error("This is no place in the log")]
     BadCursor,
     /// 503: the broker was told to keep no locks.
-    #[error("This broker keeps no locks: it was started without a store")]
+    #[error("This broker keeps no locks and no log: its store.url is \"none\"")]
     NoLocks,
     /// 503: the development application is not there.
     #[error("The development application is not there")]

@@ -58,8 +58,9 @@ async fn locks_on(desk: &Desk, resource: Option<String>) -> Result<Vec<LockRow>,
     Ok(desk.locks()?.store().locks(&query).await?)
 }
 
-/// `POST /desk/locks/{fence}/release`: what an operator does with `holdline locks release`.
-pub(super) async fn release(desk: web::Data<Desk>, fence: web::Path<i64>) -> Result<HttpResponse, DeskError> {
+/// `POST /desk/locks/{fence}/release`: what an operator does with `holdline locks release`. The body is read and ignored: one that
+/// is left unread ends the client's connection.
+pub(super) async fn release(desk: web::Data<Desk>, fence: web::Path<i64>, _body: web::Bytes) -> Result<HttpResponse, DeskError> {
     let (locks, fence) = (desk.locks()?, Fence(*fence));
     let lock = locks.store().lock(fence).await?.filter(|lock| lock.app == desk.0.app_id);
     if lock.is_none() {
