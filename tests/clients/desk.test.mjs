@@ -81,6 +81,19 @@ suite('two people and one order', () => {
   });
 });
 
+test('every tab of a browser is somebody else, and stays who it is', async (t) => {
+  const first = await sitDown(t, browser, broker);
+  const second = await tab(first.context(), broker);
+  const person = (page) => page.locator('[name="person"]:checked').inputValue();
+  assert.deepEqual([await person(first), await person(second)], ['ada', 'grace']);
+  await first.check('[name="person"][value="linus"]');
+  await first.reload();
+  await eventuallyEqual('the same person', () => person(first), 'linus');
+  const [third] = await Promise.all([first.context().waitForEvent('page'), second.click('#second')]);
+  await eventuallyEqual('whom the button names', () => person(third), 'ada');
+  fine(first, second);
+});
+
 test('who holds it is whom the broker knows: nobody but the socket, unless the application says more', async (t) => {
   const ada = await sitDown(t, browser, broker, 'ada');
   const holder = () => ada.locator('#tags code').first().textContent();

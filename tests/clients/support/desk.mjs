@@ -25,14 +25,14 @@ export async function sitDown(t, browser, broker, who, options) {
   return tab(context, broker, who);
 }
 
-/** One more tab in somebody's browser. What goes wrong in the page, and what it asks of others than the broker, is noted. */
+/** One more tab in somebody's browser; without a name, the page gives it one. What goes wrong in the page, and what it asks of others than the broker, is noted. */
 export async function tab(context, broker, who) {
   const page = await context.newPage();
   page.wrong = [];
   page.on('pageerror', (error) => page.wrong.push(error.message));
   page.on('console', (message) => /Content Security Policy|Refused to/.test(message.text()) && page.wrong.push(message.text()));
   page.on('request', (request) => new URL(request.url()).hostname === '127.0.0.1' || page.wrong.push(`asked ${request.url()}`));
-  await page.goto(`${deskOf(broker)}?as=${who}`);
+  await page.goto(who ? `${deskOf(broker)}?as=${who}` : deskOf(broker));
   await page.locator('[data-order]').first().waitFor();
   return page;
 }
