@@ -16,8 +16,8 @@ const CONFIG: &str = "HOLDLINE_CONFIG";
 pub(super) const APPS: &str = "HOLDLINE_APPS";
 /// The section of the one default application.
 const APP_SECTION: &str = "app.";
-/// The variable by which our own tests find the binary they start; it reaches that binary too.
-const FOR_TESTS: &str = "HOLDLINE_BIN";
+/// Variables of our own tests that reach the binary they start, too: which one that is, and which safety rule it lacks.
+const FOR_TESTS: [&str; 2] = ["HOLDLINE_BIN", "HOLDLINE_MUTANT"];
 
 /// One variable that sets one key.
 pub(super) struct Variable {
@@ -62,7 +62,7 @@ impl Environment {
                 environment.settings.push(Variable { name, key, value });
             } else if let Some((name, key)) = find(APP_SECTION, &app_keys) {
                 environment.app.push(Variable { name, key, value });
-            } else if name != FOR_TESTS && !is_service_link(&name, &value) {
+            } else if !FOR_TESTS.contains(&name.as_str()) && !is_service_link(&name, &value) {
                 return Err(unknown(name, &settings_keys, &app_keys));
             }
         }
