@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_consumer_is_behind_by_the_sum_of_its_shards() {
-        let row = |name: &str, shard, lag| ConsumerRow {
+        let row = |name: &str, shard: i16, lag: i64| ConsumerRow {
             name: name.to_owned(),
             shard: Shard(shard),
             position: 5,
