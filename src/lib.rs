@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`protocol`] | the wire as values: names, frames, signatures |
 //! | [`domain`] | channels, connections and users in memory; the [`Handler`] trait |
-//! | `lifecycle` | the end of a connection, carried out where it cannot be lost |
+//! | `lifecycle` | locks, holds, the durable log and its listeners; the end of a connection, where it cannot be lost |
 //! | [`cluster`] | the [`Broker`]: what transports call and applications hold |
 //! | `connection` | one actor per WebSocket |
 //! | `http` | the HTTP API |
@@ -37,6 +37,8 @@ pub mod docs {
     pub mod architecture {}
     #[doc = include_str!("docs/guarantees.md")]
     pub mod guarantees {}
+    #[doc = include_str!("docs/laravel.md")]
+    pub mod laravel {}
     #[doc = include_str!("docs/listeners.md")]
     pub mod listeners {}
     #[doc = include_str!("docs/locks.md")]
