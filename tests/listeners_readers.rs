@@ -231,7 +231,10 @@ fn the_rust_listener_does_it_in_the_broker() {
         running = start(&world.url);
         std::thread::sleep(Duration::from_millis(u64::from(round) * 200));
     }
-    until("all is done", || world.is_done());
+    until("all is done", || {
+        assert!(running.0.try_wait().expect("wait works").is_none(), "the example runs on");
+        world.is_done()
+    });
     drop(running);
     world.check();
 }
