@@ -223,6 +223,8 @@ fn the_hello_example_greets_with_the_order_id() {
     let address = line.trim().strip_prefix("Listening on [").and_then(|rest| rest.strip_suffix(']')).expect(&line).parse().expect(&line);
     let mut ws = Ws::open(address);
     ws.subscribe("private-order.42");
+    // Without any configuration there is the rule of the development application, too.
+    ws.expect("holdline:locked");
     ws.expect_data("hello", "private-order.42", r#""This is order 42""#);
     ws.subscribe("private-other.42");
     ws.quiet();
