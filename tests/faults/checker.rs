@@ -1,9 +1,13 @@
 //! The invariants of the guarantees, checked from outside: on the tables, on what clients saw, and on what the brokers logged. It
 //! knows nothing of the product but its schema and its wire, and can be shown made-up evidence.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+};
 
 use super::{
+    audit::View,
     journal::{Entry, What, beliefs},
     ledger::{ConsumerRow, EventRow, Ledger, LockRow},
 };
@@ -18,6 +22,13 @@ pub(crate) struct Disturbance {
     pub(crate) kind: Disturbed,
     pub(crate) from: i64,
     pub(crate) to: Option<i64>,
+}
+
+impl fmt::Display for Disturbance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { broker, kind, from, to } = self;
+        write!(f, "broker {broker} {kind:?} at {from} for {:?} s", to.map(|to| (to - from) as f64 / 1e6))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,18 +91,9 @@ pub(crate) struct Evidence {
     pub(crate) logs: Vec<(usize, Vec<String>)>,
     pub(crate) processes: Vec<Process>,
     pub(crate) disturbances: Vec<Disturbance>,
-    /// Fences that the view of an `orders` listener shows; how often each was applied. None: no such listener.
+    /// What the `orders` listener made of the log; none where there is no such listener.
     pub(crate) view: Option<View>,
     pub(crate) allowed: Allowed,
-}
-
-/// What a listener made of the log.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct View {
-    /// Fences that it shows as held.
-    pub(crate) shown: HashSet<i64>,
-    /// Fences with the times that a row of theirs was written, and the times that it was taken away.
-    pub(crate) applied: BTreeMap<i64, (u32, u32)>,
 }
 
 /// All that is broken, each with the invariant's name in front.
@@ -215,19 +217,8 @@ fn i5(evidence: &Evidence, found: &mut Vec<String>) {
     if !evidence.allowed.parked {
         found.extend(evidence.ledger.parked.iter().map(|parked| format!("I5: parked: {parked:?}")));
     }
-    let Some(view) = &evidence.view else { return };
-    let live: HashSet<i64> = evidence.ledger.live().map(|lock| lock.fence).collect();
-    for fence in view.shown.symmetric_difference(&live) {
-        let shown = view.shown.contains(fence);
-        found.push(format!("I5: the listener {} fence {fence}", if shown { "still shows" } else { "does not show" }));
-    }
-    for event in evidence.ledger.events.iter().filter(|event| event.kind == "locked") {
-        let fence = event.fence.unwrap_or_default();
-        let expected = (1, u32::from(!live.contains(&fence)));
-        let applied = view.applied.get(&fence).copied().unwrap_or_default();
-        if applied != expected {
-            found.push(format!("I5: fence {fence} was written and taken away {applied:?} times, not {expected:?}"));
-        }
+    if let Some(view) = &evidence.view {
+        found.extend(view.faults(&evidence.ledger).into_iter().map(|fault| format!("I5: {fault}")));
     }
 }
 

@@ -1,7 +1,8 @@
 //! Each invariant is seen to fail on evidence that breaks it, and on nothing else.
 
 use super::{
-    checker::{Allowed, Disturbance, Disturbed, Evidence, Footprint, Process, View, violations},
+    audit::{Change, Move, View},
+    checker::{Allowed, Disturbance, Disturbed, Evidence, Footprint, Process, violations},
     journal::{Entry, Leave, What},
     ledger::{ConsumerRow, EventRow, HeadRow, HoldRow, Ledger, LockRow, NodeRow},
 };
@@ -42,6 +43,16 @@ fn locked(resource: &str, fence: i64, principal: &str, outcome: &str) -> What {
     What::Locked { channel, resource, fence: Some(fence), principal: Some(principal), outcome }
 }
 
+/// The listener took the first two entries in one transaction, then one in each.
+fn view(entries: usize) -> View {
+    let change = |(fence, kind, transaction): (i64, &str, i64)| Change { fence, kind: kind.to_owned(), transaction };
+    let step = |after, upto, transaction| Move { name: "orders".to_owned(), shard: 0, after, upto, aside: false, transaction };
+    let changes = [(1, "locked", 71), (1, "unlocked", 71), (2, "locked", 72), (2, "unlocked", 73)].map(change);
+    let moves = [step(0, 2, 71), step(2, 3, 72), step(3, 4, 73)];
+    let shown = if entries == 4 { [].into() } else { [2].into() };
+    View { shown, changes: changes[..entries].to_vec(), moves: moves[..entries - 1].to_vec() }
+}
+
 /// Two users, one after the other, held order 1; a third, plain client watched; broker 0 lived through it.
 fn good() -> Evidence {
     let (one, two) = (lock(1, "order:1", "user:a", "released"), lock(2, "order:1", "user:b", "released"));
@@ -75,7 +86,7 @@ fn good() -> Evidence {
         logs: vec![(0, vec![r#"{"level":"INFO","message":"Listening"}"#.to_owned()])],
         processes: vec![Process { broker: 0, before: footprint, after: footprint }],
         disturbances: Vec::new(),
-        view: Some(View { shown: [].into(), applied: [(1, (1, 1)), (2, (1, 1))].into() }),
+        view: Some(view(4)),
         allowed: Allowed::default(),
     }
 }
@@ -175,9 +186,25 @@ fn i4_a_grant_that_is_not_in_the_log() {
 fn i5_a_listener_that_lags_parks_or_shows_what_is_over() {
     breaks("I5", |evidence| evidence.ledger.consumers[0].position = 3);
     breaks("I5", |evidence| evidence.ledger.parked = evidence.ledger.consumers.clone());
-    breaks("I5", |evidence| evidence.view.as_mut().unwrap().shown = [1].into());
-    breaks("I5", |evidence| evidence.view.as_mut().unwrap().applied.extend([(1, (2, 1))]));
-    breaks("I5", |evidence| evidence.view.as_mut().unwrap().applied.retain(|fence, _| *fence != 2));
+    let with_view = |change: fn(&mut View)| move |evidence: &mut Evidence| change(evidence.view.as_mut().unwrap());
+    breaks("I5", with_view(|view| view.shown = [1].into()));
+    // Twice, not at all, in another transaction than the offset's, or of a lock that nobody knows.
+    breaks("I5", with_view(|view| view.changes.push(view.changes[0].clone())));
+    breaks("I5", with_view(|view| drop(view.changes.pop())));
+    breaks("I5", with_view(|view| view.changes[3].transaction = 72));
+    breaks("I5", with_view(|view| view.changes[3].transaction = 99));
+    breaks("I5", with_view(|view| view.changes.push(Change { fence: 7, ..view.changes[0].clone() })));
+    // An entry that is passed twice, or left out.
+    breaks("I5", with_view(|view| view.moves[2].after = 2));
+    breaks("I5", with_view(|view| view.moves[1].upto = 2));
+    // What was parked is applied when it comes back, not with the offset.
+    holds(with_view(|view| {
+        view.changes[2].transaction = 88;
+        view.changes[3].transaction = 89;
+        let back = |upto, transaction| Move { after: upto - 1, upto, aside: true, transaction, ..view.moves[0].clone() };
+        let back = [back(3, 88), back(4, 89)];
+        view.moves.extend(back);
+    }));
 }
 
 #[test]
@@ -189,7 +216,7 @@ fn i6_something_is_left_behind() {
         evidence.ledger.events.pop();
         evidence.ledger.heads[0].last_position = 3;
         evidence.ledger.consumers[0].position = 3;
-        *evidence.view.as_mut().unwrap() = View { shown: [2].into(), applied: [(1, (1, 1)), (2, (1, 0))].into() };
+        evidence.view = Some(view(3));
     });
     breaks("I6", |evidence| evidence.ledger.nodes[0].state = "fenced".to_owned());
     breaks("I6", |evidence| evidence.running = 0);

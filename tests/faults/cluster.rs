@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    audit,
     checker::{Allowed, Disturbance, Disturbed},
     driver::Driver,
     fleet::Spec,
@@ -22,7 +23,7 @@ use super::{
 use crate::support::{
     WAIT,
     postgres::Postgres,
-    proxy::{Proxy, Weather, runtime},
+    proxy::{Weather, runtime},
     until,
 };
 
@@ -72,15 +73,9 @@ impl Cluster {
             _ => Some(Postgres::shared()),
         };
         let database = server.map(|server| (server, runtime().block_on(server.create_database())));
-        let new_node = |index| {
-            let proxy = database.as_ref().filter(|_| plan.behind).map(|(server, _)| Proxy::to(server.address()));
-            let url = database.as_ref().map_or_else(
-                || "sqlite".to_owned(),
-                |(server, name)| server.url_through(proxy.as_ref().map_or(server.address(), Proxy::address), name),
-            );
-            Node::new(index, &plan, &url, proxy)
-        };
-        let nodes: Vec<Node> = (0..plan.nodes).map(new_node).collect();
+        let address = database.as_ref().map(|(server, _)| server.address());
+        let url = |through| database.as_ref().map(|(server, name)| server.url_through(through, name)).unwrap_or_default();
+        let nodes: Vec<Node> = (0..plan.nodes).map(|index| Node::new(index, &plan, address, url)).collect();
         let sql = match &database {
             Some((server, name)) => Sql::postgres(server.url(name, "postgres")),
             None => Sql::Sqlite(nodes[0].data_dir().join("holdline.sqlite")),
@@ -101,7 +96,11 @@ impl Cluster {
             longest_grace: plan.longest_grace,
             finished: false,
         };
-        for node in &cluster.nodes {
+        cluster.nodes[0].start();
+        if cluster.sql.is_postgres() {
+            audit::install(&cluster.sql);
+        }
+        for node in &cluster.nodes[1..] {
             node.start();
         }
         cluster.warm_up();

@@ -5,6 +5,7 @@
 //! with `finish()` (`verdict`), which makes everything whole, lets all clients leave, and compares what they saw (`journal`) with the tables
 //! (`ledger`) and the logs (`checker`). `chaos` does everything at once, by a seed; `mutants` shows that the suite can fail.
 
+pub(crate) mod audit;
 pub(crate) mod checker;
 pub(crate) mod cluster;
 pub(crate) mod dice;
@@ -27,5 +28,7 @@ mod crowds;
 mod database;
 mod embedded;
 mod links;
+mod listeners;
 mod mutants;
 mod nodes;
+mod panics;

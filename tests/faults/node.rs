@@ -23,6 +23,8 @@ pub(crate) struct Node {
     _directory: TempDir,
     /// Between it and the database.
     behind: Option<Proxy>,
+    /// Between it and the database, for the connection that listens.
+    bell: Option<Proxy>,
     /// Between clients and it.
     front: Option<Proxy>,
     life: Mutex<Life>,
@@ -37,15 +39,20 @@ struct Life {
 }
 
 impl Node {
-    pub(super) fn new(index: usize, plan: &Plan, url: &str, behind: Option<Proxy>) -> Node {
+    /// `url` is where the database is, without a proxy, by the address that one connects to.
+    pub(super) fn new(index: usize, plan: &Plan, database: Option<SocketAddr>, url: impl Fn(SocketAddr) -> String) -> Node {
+        let proxy = |wanted: bool| database.filter(|_| wanted).map(Proxy::to);
+        let (behind, bell) = (proxy(plan.behind), proxy(plan.bells));
+        let direct = bell.as_ref().map(|bell| url(bell.address()));
+        let url = database.map_or_else(|| "sqlite".to_owned(), |address| url(behind.as_ref().map_or(address, Proxy::address)));
         let directory = tempfile::tempdir().expect("a temporary directory");
         let data_dir = plan.data_dir.clone().unwrap_or_else(|| directory.path().join("data"));
-        let config = plan.config(url, &data_dir);
+        let config = plan.config(&url, direct.as_deref(), &data_dir);
         let port = free_port();
         let front = plan.front.then(|| Proxy::to(SocketAddr::from(([127, 0, 0, 1], port))));
         let environment = plan.environment.clone();
         let binary = plan.binary.clone();
-        Node { index, port, config, environment, binary, data_dir, _directory: directory, behind, front, life: Mutex::default() }
+        Node { index, port, config, environment, binary, data_dir, _directory: directory, behind, bell, front, life: Mutex::default() }
     }
 
     pub(crate) fn index(&self) -> usize {
@@ -71,6 +78,10 @@ impl Node {
 
     pub(crate) fn behind(&self) -> &Proxy {
         self.behind.as_ref().expect("the plan has proxies behind")
+    }
+
+    pub(crate) fn bell(&self) -> &Proxy {
+        self.bell.as_ref().expect("the plan has proxies for bells")
     }
 
     pub(crate) fn has_behind(&self) -> bool {

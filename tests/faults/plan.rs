@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use super::audit::LISTENER;
 use crate::support::{one_app, postgres::ServerOptions};
 
 /// Names as in the reliability notes: lease, heartbeat, sweep, ping, pong, grace.
@@ -95,6 +96,8 @@ pub(crate) struct Plan {
     pub(crate) behind: bool,
     /// A proxy between clients and each broker.
     pub(crate) front: bool,
+    /// A proxy between each broker and the database for the connection that listens.
+    pub(crate) bells: bool,
     /// More lines of `[server]`.
     pub(crate) server: String,
     /// More lines of `[store]`.
@@ -119,6 +122,7 @@ impl Plan {
             base: Base::Shared,
             behind: false,
             front: false,
+            bells: false,
             server: String::new(),
             store: String::new(),
             tail: String::new(),
@@ -147,8 +151,12 @@ impl Plan {
         Plan { front: true, ..self }
     }
 
-    pub(crate) fn store(self, lines: &str) -> Plan {
-        Plan { store: lines.to_owned(), ..self }
+    pub(crate) fn bells(self) -> Plan {
+        Plan { bells: true, ..self }
+    }
+
+    pub(crate) fn tail(self, lines: &str) -> Plan {
+        Plan { tail: lines.to_owned(), ..self }
     }
 
     pub(crate) fn environment(self, name: &str, value: &str) -> Plan {
@@ -156,15 +164,18 @@ impl Plan {
     }
 
     /// The configuration of one broker.
-    pub(super) fn config(&self, url: &str, data_dir: &Path) -> String {
+    pub(super) fn config(&self, url: &str, direct_url: Option<&str>, data_dir: &Path) -> String {
         let Plan { server, store, tail, .. } = self;
         let seconds = |time: Duration| format!("{}ms", time.as_millis());
+        let direct = direct_url.map(|url| format!("direct_url = \"{url}\"\n")).unwrap_or_default();
+        // Wherever there is PostgreSQL, a listener applies the log, and is checked like everything else.
+        let orders = if url == "sqlite" { String::new() } else { format!("[[listeners]]\nname = \"{LISTENER}\"\nkind = \"orders\"\n") };
         let [ping, pong, heartbeat, lease, sweep] = [P, T, H, L, W].map(seconds);
         format!(
             "[server]\nworkers = 1\nping_interval = \"{ping}\"\npong_timeout = \"{pong}\"\n{server}\n\
              [drain]\nspread = \"200ms\"\n\
              [store]\nurl = \"{url}\"\ndata_dir = \"{}\"\nheartbeat_interval = \"{heartbeat}\"\nlease = \"{lease}\"\n\
-             sweep_interval = \"{sweep}\"\n{store}\n{}\n{tail}\n",
+             sweep_interval = \"{sweep}\"\n{direct}{store}\n{}\n{orders}{tail}\n",
             data_dir.display(),
             one_app(RULES),
         )

@@ -103,8 +103,6 @@ pub(crate) enum Cut {
 pub(crate) enum Trap {
     /// From this text on, nothing goes up.
     HoldUp,
-    /// The text goes up; the answer to it does not come down.
-    HoldDown,
     /// The text goes up; when the server answers, both ends get a reset in its place.
     CutAnswer,
 }
@@ -201,6 +199,18 @@ impl Proxy {
     /// How many traps have sprung.
     pub(crate) fn sprung(&self) -> u64 {
         self.inner.sprung.load(Ordering::SeqCst)
+    }
+
+    /// All connections there are go into a black hole for good; new ones do not.
+    pub(crate) fn strand(&self) {
+        for link in &self.state().links {
+            link.weather.send_replace(Weather::black_hole());
+        }
+    }
+
+    /// How many connections there were so far.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.inner.accepted.load(Ordering::SeqCst)
     }
 
     /// How many connections there are.
@@ -327,7 +337,6 @@ async fn collect(mut from: ReadHalf<'_>, queue: mpsc::UnboundedSender<Parcel>, w
                 match way {
                     Way::Up => match inner.spring(bytes) {
                         Some(Trap::HoldUp) => link.weather.send_modify(|weather| weather.up.held = true),
-                        Some(Trap::HoldDown) => link.weather.send_modify(|weather| weather.down.held = true),
                         Some(Trap::CutAnswer) => link.cut_on_answer.store(true, Ordering::SeqCst),
                         None => {}
                     },
