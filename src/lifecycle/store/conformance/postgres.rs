@@ -123,7 +123,7 @@ async fn a_blocked_shard_costs_its_own_writes_and_no_others() {
         store.commit(Lane(1), node, &[one(&other, "user:1", |_| ())]).await.unwrap();
         started.elapsed()
     });
-    assert!(matches!(&blocked, Err(error @ StoreError::Unavailable { .. }) if error.is_retryable()), "{blocked:?}");
+    assert!(matches!(&blocked, Err(error @ StoreError::Busy { .. }) if error.is_retryable()), "{blocked:?}");
     assert!(free < Duration::from_secs(1), "{free:?}");
     sqlx::raw_sql("COMMIT").execute(&mut blocker).await.unwrap();
     assert!(matches!(store.commit(Lane(0), node, &[op]).await.unwrap()[0], Answer::Committed(_)), "the lane connects anew");
