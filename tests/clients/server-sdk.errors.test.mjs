@@ -124,7 +124,7 @@ suite('paths', () => {
     for (const path of ['/nothing', '/apps', '/apps/app-id', '/apps/app-id/nothing', '/apps/app-id/channels/a/nothing', '/pusher/app/app-key/1/2/xhr_streaming']) {
       assert.equal((await signed({ method: 'GET', path })).status, 404, path);
     }
-    assert.equal((await signed({ method: 'GET', path: '/apps/app-id/events' })).status, 405);
+    assert.equal((await signed({ method: 'PUT', path: '/apps/app-id/events' })).status, 405);
     assert.equal((await signed({ method: 'GET', path: '/apps/app-id/batch_events' })).status, 405);
     assert.equal((await signed({ path: '/apps/app-id/channels', body: '{}' })).status, 405);
     assert.equal((await signed({ method: 'GET', path: '/apps/app-id/users/42/terminate_connections' })).status, 405);
