@@ -98,10 +98,7 @@ fn breaks(invariant: &str, change: impl FnOnce(&mut Evidence)) {
     change(&mut evidence);
     let found = violations(&evidence);
     let prefix = format!("{invariant}: ");
-    // What is wrong with the log is wrong with what a listener made of it, too.
-    let expected = |one: &String| one.starts_with(&prefix) || one.starts_with("I5: ");
-    let broken = found.iter().any(|one| one.starts_with(&prefix)) && found.iter().all(expected);
-    assert!(broken, "{invariant} should break: {found:#?}");
+    assert!(!found.is_empty() && found.iter().all(|one| one.starts_with(&prefix)), "{invariant} should break: {found:#?}");
 }
 
 #[track_caller]
@@ -109,6 +106,15 @@ fn holds(change: impl FnOnce(&mut Evidence)) {
     let mut evidence = good();
     change(&mut evidence);
     assert_eq!(violations(&evidence), Vec::<String>::new());
+}
+
+/// The same without a listener: what is wrong with the log is wrong with what one makes of it, too.
+#[track_caller]
+fn log_breaks(invariant: &str, change: impl FnOnce(&mut Evidence)) {
+    breaks(invariant, |evidence| {
+        evidence.view = None;
+        change(evidence);
+    });
 }
 
 /// Makes an entry of the log another one, keeping the log dense.
@@ -124,30 +130,30 @@ fn good_evidence_is_good() {
 #[test]
 fn i1_a_lock_without_or_with_too_many_entries() {
     let plain = |event: &mut EventRow| (event.kind, event.fence, event.cause) = ("event".to_owned(), None, None);
-    breaks("I1", |evidence| replace(evidence, 4, plain));
-    breaks("I1", |evidence| replace(evidence, 4, |event| event.fence = Some(1)));
-    breaks("I1", |evidence| replace(evidence, 4, |event| event.resource = "order:2".to_owned()));
-    breaks("I1", |evidence| {
+    log_breaks("I1", |evidence| replace(evidence, 4, plain));
+    log_breaks("I1", |evidence| replace(evidence, 4, |event| event.fence = Some(1)));
+    log_breaks("I1", |evidence| replace(evidence, 4, |event| event.resource = "order:2".to_owned()));
+    log_breaks("I1", |evidence| {
         replace(evidence, 3, |event| event.kind = "unlocked".to_owned());
         replace(evidence, 4, |event| event.kind = "locked".to_owned());
     });
-    breaks("I1", |evidence| {
+    log_breaks("I1", |evidence| {
         evidence.ledger.locks.remove(1);
     });
 }
 
 #[test]
 fn i2_a_hole_or_a_head_that_is_elsewhere() {
-    breaks("I2", |evidence| {
+    log_breaks("I2", |evidence| {
         evidence.ledger.events[3].position = 5;
         evidence.ledger.heads[0].last_position = 5;
         evidence.ledger.consumers[0].position = 5;
     });
-    breaks("I2", |evidence| {
+    log_breaks("I2", |evidence| {
         evidence.ledger.heads[0].last_position = 5;
         evidence.ledger.consumers[0].position = 5;
     });
-    breaks("I2", |evidence| evidence.ledger.heads[0].first_position = 2);
+    log_breaks("I2", |evidence| evidence.ledger.heads[0].first_position = 2);
 }
 
 #[test]
@@ -156,17 +162,18 @@ fn i3_two_at_once_or_fences_that_fall() {
         evidence.ledger.events.swap(1, 2);
         evidence.ledger.events[1].position = 2;
         evidence.ledger.events[2].position = 3;
+        evidence.view = None;
     };
-    breaks("I3", swap);
+    log_breaks("I3", swap);
     holds(|evidence| {
         swap(evidence);
         evidence.ledger.locks.iter_mut().for_each(|lock| lock.mode = "shared".to_owned());
     });
-    breaks("I3", |evidence| {
+    log_breaks("I3", |evidence| {
         swap(evidence);
         evidence.ledger.locks[0].mode = "shared".to_owned();
     });
-    breaks("I3", |evidence| {
+    log_breaks("I3", |evidence| {
         for fenced in &mut evidence.ledger.events {
             fenced.fence = fenced.fence.map(|fence| 3 - fence);
         }
