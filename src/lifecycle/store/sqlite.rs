@@ -31,8 +31,12 @@ use super::{
 /// How long to wait for another process's lock on the file: a backup, a shell.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Holds and graces that one pass ends.
-const SWEEP_LIMIT: u32 = 2000;
+/// How many pages are kept in memory; negative: as many as make so many KiB. The default of 2 MB reads the holds of 20,000 connections
+/// from the file again and again.
+const CACHE_SIZE: &str = "-65536";
+
+/// Holds and graces that one pass ends, before anybody is served: the ids are random, so every pass goes through the whole table.
+const SWEEP_LIMIT: u32 = 20_000;
 
 /// Locks, holds and the log in SQLite.
 #[derive(Debug)]
@@ -144,7 +148,7 @@ impl SqliteStore {
 }
 
 fn file(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT).foreign_keys(true)
+    SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT).foreign_keys(true).pragma("cache_size", CACHE_SIZE)
 }
 
 fn to_write(path: &Path) -> SqliteConnectOptions {
