@@ -13,7 +13,7 @@ use super::{
     LockManager,
     hold_table::Place,
     lock_manager::Release,
-    store::{CloseCause, Ending, HoldDigest, HoldId, Incarnation, LockState, Shard, StoreError, Swept},
+    store::{CloseCause, Ending, HoldDigest, HoldId, Incarnation, LockState, Shard, StoreError, Swept, mutants},
 };
 use crate::protocol::SocketId;
 
@@ -75,6 +75,9 @@ pub(super) async fn reconcile(locks: LockManager) {
             () = locks.recovered().notified() => {}
         }
         let Some(node) = locks.incarnation() else { continue };
+        if mutants::reconcile_is_off() {
+            continue;
+        }
         if let Err(error) = compare(&locks, node).await {
             tracing::debug!(error = %error, "Cannot compare the holds with the store: {error}");
         }

@@ -44,7 +44,6 @@ impl Mutant {
 }
 
 /// Whether this process must not compare its memory with the table: that would mend what a missing tombstone leaves.
-#[allow(dead_code, reason = "whoever reconciles asks")]
 pub(crate) fn reconcile_is_off() -> bool {
     matches!(Mutant::chosen(), Ok(Some(Mutant::NoTombstones)))
 }

@@ -5,7 +5,6 @@ use sqlx::PgConnection;
 use super::StoreError;
 
 /// Never.
-#[allow(dead_code, reason = "whoever reconciles asks")]
 pub(crate) const fn reconcile_is_off() -> bool {
     false
 }
