@@ -157,7 +157,7 @@ impl Reader {
                     failures += 1;
                     match failures {
                         4 => {
-                            tracing::error!(listener.name = %name, error = %error, "Listener {name} cannot start, and goes on trying: {error}")
+                            tracing::warn!(listener.name = %name, error = %error, "Listener {name} cannot start, and goes on trying: {error}")
                         }
                         _ => tracing::debug!(listener.name = %name, error = %error, "Listener {name} cannot start: {error}"),
                     }
