@@ -27,6 +27,7 @@ pub(crate) mod mutants;
 #[cfg(not(feature = "mutants"))]
 #[path = "store/no_mutants.rs"]
 pub(crate) mod mutants;
+mod occupancy;
 mod ops;
 mod postgres;
 mod rows;
@@ -46,6 +47,7 @@ pub use directory::DataDirectory;
 pub use error::{Source, StoreError};
 pub use ids::{BootId, HoldId, Incarnation, Lane, OpId, Shard, Timestamp};
 pub use migrate::{Migrated, Migrations};
+pub use occupancy::{Sighting, Sightings};
 pub use ops::{Answer, Certainty, CommitOp, Denied, Ending, Granted, Holder, InvalidOp, NewEvent, NewHold, ReleaseOp, StoreLimits};
 pub use postgres::{PostgresOptions, PostgresStore};
 pub use rows::{Cursor, EventRow, HoldDigest, HolderRow, LockQuery, LockRow, Naming, NewNode, NodeRow, NodeView, Swept};
@@ -87,6 +89,12 @@ pub trait LifecycleStore: Send + Sync + fmt::Debug {
     /// Writes the ends of connections, or of some of their holds. Idempotent; holds of other nodes, or none, are passed over. How
     /// many entries the log got.
     fn release<'a>(&'a self, lane: Lane, node: Incarnation, ops: &'a [ReleaseOp]) -> StoreFuture<'a, u64>;
+
+    /// Records who is on which channels, and appends the webhooks that follow. A batch is written whole, in order, and once.
+    fn record<'a>(&'a self, node: Incarnation, sightings: &'a Sightings) -> StoreFuture<'a, ()> {
+        let _ = (node, sightings);
+        Box::pin(async { Ok(()) })
+    }
 
     /// Ends one lock, whoever holds it. False if it is over already.
     fn force_release(&self, by: Incarnation, fence: Fence, cause: CloseCause) -> StoreFuture<'_, bool>;

@@ -47,6 +47,11 @@ impl Shard {
         Self(i16::try_from(hash % u64::from(shards.clamp(1, Self::MAX))).unwrap_or(0))
     }
 
+    /// Where all webhooks of an app are: in one shard, so that they are in order over all its channels, and a batch is one read.
+    pub fn of_webhooks(app: &str, shards: u16) -> Self {
+        Self::of(app, "", shards)
+    }
+
     /// As many as the column can number.
     pub const MAX: u16 = i16::MAX as u16;
 }
