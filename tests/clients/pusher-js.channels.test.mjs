@@ -153,7 +153,7 @@ suite('encrypted channels', () => {
     const frame = await raw.frame('deposit');
     assert.equal(typeof frame.data, 'string');
     assert.deepEqual(Object.keys(JSON.parse(frame.data)).sort(), ['ciphertext', 'nonce']);
-    assert.ok(!frame.data.includes('Zo'), 'the plain text is nowhere on the wire');
+    assert.ok(!/Zoë|gold/.test(frame.data), 'the plain text is nowhere on the wire');
   });
 
   test('an encrypted cache channel gives the last ciphertext to a late subscriber', async (t) => {

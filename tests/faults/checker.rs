@@ -241,7 +241,8 @@ fn i7(evidence: &Evidence, found: &mut Vec<String>) {
         return;
     }
     let told = ["taken_over", "force_released", "released"];
-    for belief in beliefs(&evidence.entries) {
+    let all = beliefs(&evidence.entries);
+    for belief in &all {
         let Some(event) = evidence.ledger.unlocked(belief.fence) else { continue };
         let over = belief.until.unwrap_or(i64::MAX);
         if event.at <= belief.from || event.at >= over.saturating_sub(SLOP) {
@@ -249,8 +250,12 @@ fn i7(evidence: &Evidence, found: &mut Vec<String>) {
         }
         let cause = event.cause.as_deref().unwrap_or_default();
         let excuse = |disturbance: &&Disturbance| match disturbance.kind {
-            Disturbed::Unreachable => matches!(cause, "idle" | "gone" | "client_closed" | "slow_consumer"),
-            // Its hold is swept meanwhile, unheard; the lock then ends with the last tab elsewhere, for whatever reason that has.
+            // Its own hold ends as idle, unheard; with another tab the lock then ends for whatever reason that one has.
+            Disturbed::Unreachable => {
+                let another_tab = || all.iter().any(|other| other.fence == belief.fence && other.socket_id != belief.socket_id);
+                matches!(cause, "idle" | "gone" | "client_closed" | "slow_consumer") || another_tab()
+            }
+            // Its hold is swept meanwhile, unheard, with the same consequence.
             Disturbed::CutOff | Disturbed::Stopped => true,
             _ => matches!(cause, "node_death" | "superseded" | "shutdown"),
         };
