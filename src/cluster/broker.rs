@@ -11,7 +11,7 @@ use std::{
 
 use super::{NewPublication, Publication, PublishError, notices::ToConnections};
 use crate::{
-    domain::{App, ChannelInfo, ClientEvent, CloseCause, Conn, Delivery, Hub, OverQuota},
+    domain::{App, ChannelInfo, ClientEvent, CloseCause, Conn, Delivery, Hub, OutboxMemory, OverQuota, Pressure},
     lifecycle::LockManager,
     protocol::{ChannelName, CloseCode, SocketId},
 };
@@ -32,6 +32,7 @@ pub(super) struct Inner {
     ready: AtomicBool,
     draining: AtomicBool,
     locks: OnceLock<LockManager>,
+    memory: Arc<OutboxMemory>,
 }
 
 /// Why a connection is not admitted.
@@ -91,6 +92,7 @@ impl Broker {
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             locks: OnceLock::new(),
+            memory: Arc::default(),
         }))
     }
 
@@ -116,6 +118,9 @@ impl Broker {
     pub fn admit(&self, hub: &Arc<Hub>, conn: &Conn) -> Result<Admission, NotAdmitted> {
         if self.is_draining() {
             return Err(NotAdmitted::Draining);
+        }
+        if self.is_short_of_memory() {
+            return Err(NotAdmitted::OverCapacity);
         }
         let max = self.0.max_connections.load(Ordering::Relaxed);
         let room = |count: usize| (count < max).then_some(count + 1);
@@ -145,7 +150,7 @@ impl Broker {
 
     /// Whether one more connection would be admitted.
     pub fn has_room(&self) -> bool {
-        !self.is_draining() && self.connection_count() < self.0.max_connections.load(Ordering::Relaxed)
+        !self.is_draining() && !self.is_short_of_memory() && self.connection_count() < self.0.max_connections.load(Ordering::Relaxed)
     }
 
     pub(super) fn from_inner(inner: Arc<Inner>) -> Self {
@@ -171,6 +176,27 @@ impl Broker {
     /// Lowers the limit of connections to what the process can carry.
     pub(crate) fn limit_connections(&self, most: usize) {
         self.0.max_connections.fetch_min(most, Ordering::Relaxed);
+    }
+
+    /// What the outboxes of all connections hold.
+    pub(crate) fn outbox_memory(&self) -> &Arc<OutboxMemory> {
+        &self.0.memory
+    }
+
+    /// Whether so much waits to be written that new work is turned away: connections, publishes and client events.
+    pub fn is_short_of_memory(&self) -> bool {
+        self.0.memory.pressure() > Pressure::None
+    }
+
+    /// What time brings, about once a second. When memory is short, connections that take nothing are ended: they would keep it short.
+    pub(crate) fn tick(&self, now: Instant) {
+        let short = self.0.memory.look() > Pressure::None;
+        for hub in self.apps() {
+            hub.tick(now);
+            if short {
+                hub.end_stalled();
+            }
+        }
     }
 
     /// Every part has started.

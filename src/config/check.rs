@@ -21,6 +21,7 @@ impl Settings {
     pub fn validate(&self) -> Result<(), Violation> {
         self.check()?;
         self.store.check_together()?;
+        self.server.check_together().map_err(|violation| violation.below("server"))?;
         for (i, app) in self.apps.iter().enumerate() {
             let earlier = &self.apps[..i];
             let taken = |key: &str, of: fn(&AppSettings) -> &str| once("apps", key, of(app), earlier.iter().map(of));

@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    rules::{Flag, KIB, MIB, Number, RawPairs, Size, Text, Time, Word, host, keywords, log_filter, path_prefix},
+    error::{Reason, Violation},
+    rules::{Flag, KIB, MIB, Number, RawPairs, Size, Text, Time, Word, host, keywords, log_filter, path_prefix, size_text},
     section::section,
 };
 use crate::domain::words;
@@ -82,6 +83,10 @@ section! {
         max_request_size: usize = MIB, Size(KIB..=64 * MIB);
         /// Bytes that may wait for one connection before it is closed with 4100 as a slow consumer.
         outbox_size: usize = MIB, Size(KIB..=1_024 * MIB);
+        /// Bytes that may wait for all connections together. Near it, new work is turned away; 0 is unlimited.
+        max_outbox_memory: usize = 256 * MIB, Size(0..=1 << 40);
+        /// Handshakes that one address may begin per second, as many again at once; 0 is unlimited.
+        connects_per_second: u32 = 0, Number(0..=1_000_000);
         /// How long the kernel may wait for a peer that acknowledges nothing.
         tcp_user_timeout: Duration = Duration::from_secs(20), Time::within(MILLIS_100..=HOUR);
         /// Time limit of one call of a handler.
@@ -133,6 +138,17 @@ words! {
 keywords!(LogFormat);
 
 impl ServerSettings {
+    /// Keys that have to fit each other.
+    pub(in crate::config) fn check_together(&self) -> Result<(), Violation> {
+        let least = self.outbox_size;
+        if (1..least).contains(&self.max_outbox_memory) {
+            let (found, at_least) = (size_text(self.max_outbox_memory), format!("{} (server.outbox_size)", size_text(least)));
+            let reason = Reason::OutOfRange { found, at_least, at_most: size_text(1 << 40), or: ", or 0" };
+            return Err(Violation::at("max_outbox_memory", reason));
+        }
+        Ok(())
+    }
+
     /// Whether only this machine can reach the listener.
     pub fn is_loopback(&self) -> bool {
         self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())

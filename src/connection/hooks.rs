@@ -197,6 +197,11 @@ impl<H: Handler> Connection<H> {
     }
 
     pub(super) fn relay(&mut self, event: ClientEvent, ctx: &mut Context<Self>) {
+        if self.broker.is_short_of_memory() {
+            let message = "The server is over capacity: the event was not sent.".to_owned();
+            let error = ConnectionError { code: CloseCode::CLIENT_EVENT_REFUSED, message };
+            return self.refuse(&error, Some(event.channel.as_str()));
+        }
         let (handler, span) = (Arc::clone(&self.handler), self.hook_span("on_message", Some(&event.channel)));
         self.ask(
             ctx,

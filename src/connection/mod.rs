@@ -6,6 +6,7 @@
 mod actor;
 mod admission;
 mod body;
+mod doorkeeper;
 mod guard;
 mod holds;
 mod hooks;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 use actix_web::web;
 
+pub(crate) use doorkeeper::Doorkeeper;
 pub(crate) use settings::ConnectionSettings;
 
 use crate::{cluster::Broker, domain::Handler, lifecycle::Handover};
@@ -33,6 +35,8 @@ pub(crate) struct Transport<H: Handler> {
     pub(crate) handler: Arc<H>,
     /// Who runs `on_close`.
     pub(crate) handover: Handover<H::Conn>,
+    /// Who may come in how often.
+    pub(crate) door: Arc<Doorkeeper>,
     /// Limits and times.
     pub(crate) settings: Arc<ConnectionSettings>,
     /// The number of this worker.

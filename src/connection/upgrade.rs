@@ -42,6 +42,10 @@ pub(super) async fn upgrade<H: Handler>(
 ) -> Result<HttpResponse, actix_web::Error> {
     let asked = Request::read(&request);
     let mut knock = Knock::new(&request, &asked, &transport);
+    if request.peer_addr().is_some_and(|peer| !transport.door.admits(peer.ip())) {
+        knock.turned_away(Stage::Admission, "too many connections from this address");
+        return Ok(too_many());
+    }
     let (guard, inlet) = FrameGuard::new(payload.into_inner(), transport.settings.max_message_bytes);
     let mut guarded_payload: dev::Payload = dev::Payload::Stream { payload: Box::pin(guard) };
     let payload = web::Payload::from_request(&request, &mut guarded_payload).await?;
@@ -120,6 +124,7 @@ fn enter<H: Handler>(transport: &Transport<H>, request: &HttpRequest, asked: &Re
         remote_ip: request.peer_addr().map(|peer| peer.ip()),
         worker: transport.worker,
         max_outbox_bytes: transport.settings.max_outbox_bytes,
+        memory: Arc::clone(transport.broker.outbox_memory()),
         now: Instant::now(),
     });
     let admission = transport.broker.admit(hub, &conn).map_err(|error| Refusal::not_admitted(error, hub.app()))?;
@@ -163,7 +168,7 @@ fn refuse<H: Handler>(
 ) -> HttpResponse {
     let Refusal { code, message } = refusal;
     tracing::debug!(code = code.as_u16(), "Refusing a connection: {message}");
-    let outbox = Arc::new(Outbox::new(usize::MAX));
+    let outbox = Arc::new(Outbox::new(usize::MAX, Arc::default()));
     outbox.fail(CloseCause::Refused, *code, message);
     let farewell = Arc::clone(&outbox);
     rt::spawn(async move {
@@ -184,6 +189,13 @@ fn not_an_upgrade(request: &HttpRequest, error: &actix_web::Error) -> HttpRespon
     // What would have been right (RFC 9110 15.5.22, RFC 6455 4.2.2).
     response.insert_header((header::UPGRADE, "websocket")).insert_header((header::SEC_WEBSOCKET_VERSION, "13"));
     response.content_type("text/plain; charset=utf-8").body("This is a WebSocket endpoint: connect with a Pusher client")
+}
+
+/// The answer to an address that knocks too often. It costs no upgrade, and clients take it for a server that is not there: they wait.
+fn too_many() -> HttpResponse {
+    let mut response = HttpResponse::TooManyRequests();
+    response.insert_header((header::RETRY_AFTER, "1")).insert_header((header::CONNECTION, "close"));
+    response.content_type("text/plain; charset=utf-8").body("Too many connections from this address: try again later")
 }
 
 /// The answer to a method that opens no WebSocket.

@@ -78,6 +78,10 @@ pub struct AppLimits {
     pub max_client_event_bytes: usize,
     /// Client events of one connection per second; 0 is no limit.
     pub client_events_per_second: u32,
+    /// Events published over HTTP per second; 0 is no limit.
+    pub publishes_per_second: u32,
+    /// Questions over HTTP per second; 0 is no limit.
+    pub reads_per_second: u32,
     /// How long a cache channel keeps its last event.
     pub cache_ttl: Duration,
     /// How far the clock of an HTTP request may be off.
@@ -98,6 +102,8 @@ impl Default for AppLimits {
             max_subscriptions: 0,
             max_client_event_bytes: limits::MAX_EVENT_BYTES,
             client_events_per_second: limits::CLIENT_EVENTS_PER_SECOND,
+            publishes_per_second: 0,
+            reads_per_second: 0,
             cache_ttl: limits::CACHE_TTL,
             timestamp_tolerance: limits::TIMESTAMP_TOLERANCE,
         }

@@ -14,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    App, CloseCause,
+    App, CloseCause, OutboxMemory,
     outbox::{End, Outbox, Pushed},
 };
 use crate::protocol::{ChannelName, CloseCode, ServerFrame, SocketId, WireFrame};
@@ -85,6 +85,8 @@ pub struct NewConn {
     pub worker: usize,
     /// Most bytes that may wait for it.
     pub max_outbox_bytes: usize,
+    /// What that is counted in.
+    pub memory: Arc<OutboxMemory>,
     /// Now.
     pub now: Instant,
 }
@@ -101,7 +103,7 @@ impl Conn {
             bytes_in: AtomicU64::new(0),
             standing: Mutex::default(),
             worker: new.worker,
-            outbox: Outbox::new(new.max_outbox_bytes),
+            outbox: Outbox::new(new.max_outbox_bytes, new.memory),
         }))
     }
 
@@ -180,8 +182,20 @@ impl Conn {
         &self.0.outbox
     }
 
+    /// Queues a frame that nobody else gets.
     pub(crate) fn push(&self, frame: WireFrame) -> Pushed {
+        let outbox = &self.0.outbox;
+        outbox.push(outbox.memory().track(frame))
+    }
+
+    /// Queues a frame that others get, too: see [`Conn::share`].
+    pub(super) fn push_shared(&self, frame: WireFrame) -> Pushed {
         self.0.outbox.push(frame)
+    }
+
+    /// A frame for this connection and others: it is counted once.
+    pub(super) fn share(&self, frame: &WireFrame) -> WireFrame {
+        self.0.outbox.memory().track(frame.clone())
     }
 
     pub(crate) fn set_state(&self, state: ConnState) {
@@ -242,6 +256,7 @@ pub(crate) mod tests {
             remote_ip: None,
             worker: 0,
             max_outbox_bytes: 1 << 20,
+            memory: Arc::default(),
             now: Instant::now(),
         })
     }

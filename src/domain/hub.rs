@@ -13,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    App, CloseCause, Conn, ConnState,
+    App, CloseCause, Conn, ConnState, Rates,
     channel::{ChannelFull, ChannelInfo, Delivery, Join, Joined},
     registry::Registry,
     users::Users,
@@ -28,6 +28,7 @@ pub struct Hub {
     channels: Registry,
     users: Users,
     counters: Counters,
+    rates: Rates,
 }
 
 /// Opens and closes since the start. `opened - closed` is the number of open connections, at every quiet moment.
@@ -47,12 +48,18 @@ impl Hub {
     pub fn new(app: Arc<App>) -> Self {
         let channels = Registry::new(app.limits.max_presence_members, app.subscription_count);
         let counters = Counters { opened: AtomicU64::new(0), closed: [const { AtomicU64::new(0) }; CloseCause::ALL.len()] };
-        Self { app, connections: Mutex::default(), channels, users: Users::default(), counters }
+        let rates = Rates::new(&app.limits);
+        Self { app, connections: Mutex::default(), channels, users: Users::default(), counters, rates }
     }
 
     /// The application.
     pub fn app(&self) -> &Arc<App> {
         &self.app
+    }
+
+    /// How fast it may publish and ask over HTTP.
+    pub fn rates(&self) -> &Rates {
+        &self.rates
     }
 
     /// Gives a connection its place, before it is answered; every connection counts, subscribed or not.
@@ -178,6 +185,14 @@ impl Hub {
     /// What time brings: owed counts are told, expired cache entries dropped. Call it about once a second.
     pub fn tick(&self, now: Instant) {
         self.channels.tick(now);
+    }
+
+    /// Ends connections that take nothing of what waits for them; to be called about once a second while memory is short.
+    pub fn end_stalled(&self) {
+        let connections: Vec<Conn> = self.connections.lock().values().cloned().collect();
+        for conn in connections.iter().filter(|conn| conn.outbox().end_if_stalled()) {
+            tracing::debug!(app.id = %self.app.id, socket.id = %conn.socket_id(), "Ended a connection that takes nothing: memory is short");
+        }
     }
 
     /// Channels in memory.

@@ -5,20 +5,27 @@
 
 use std::{
     collections::VecDeque,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
-use super::CloseCause;
+use super::{CloseCause, OutboxMemory, Pressure};
 use crate::protocol::{CloseCode, ServerFrame, WireFrame};
 
 /// At most this many bytes leave the queue per look, so that a peer that stops reading holds little beyond the bound.
 const MAX_BATCH_BYTES: usize = 32 * 1024;
 /// What one queued frame costs beyond its bytes; keeps ten thousand empty pongs from being free.
 const FRAME_OVERHEAD: usize = 32;
+/// Places in the queue are counted in the node's memory in steps of so many bytes: most queues never have one step.
+const CHARGE: usize = 128 * FRAME_OVERHEAD;
+/// A connection that has taken nothing of what waits for it at so many looks in a row is stalled.
+const STALLED_LOOKS: u8 = 5;
 
 /// The outgoing side of one connection. Shared by everybody who has something to say to it.
 #[derive(Debug)]
@@ -26,12 +33,17 @@ pub struct Outbox {
     queue: Mutex<Queue>,
     max_bytes: usize,
     drained: AtomicU64,
+    memory: Arc<OutboxMemory>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     frames: VecDeque<Bytes>,
     bytes: usize,
+    /// What of its places is counted in the node's memory.
+    charged: usize,
+    /// What was drained at the last look, and since how many looks.
+    looked: (u64, u8),
     phase: Phase,
     end: Option<End>,
     drain_waker: Option<Waker>,
@@ -72,9 +84,14 @@ pub enum Pushed {
 }
 
 impl Outbox {
-    /// An empty outbox that holds at most `max_bytes` of frames.
-    pub fn new(max_bytes: usize) -> Self {
-        Self { queue: Mutex::default(), max_bytes, drained: AtomicU64::new(0) }
+    /// An empty outbox that holds at most `max_bytes` of frames, and less when the node is short of memory.
+    pub fn new(max_bytes: usize, memory: Arc<OutboxMemory>) -> Self {
+        Self { queue: Mutex::default(), max_bytes, drained: AtomicU64::new(0), memory }
+    }
+
+    /// The node's count.
+    pub(super) fn memory(&self) -> &Arc<OutboxMemory> {
+        &self.memory
     }
 
     /// Queues one frame.
@@ -85,21 +102,50 @@ impl Outbox {
         }
         let cost = frame.len() + FRAME_OVERHEAD;
         // A reader that keeps up has an empty queue: one frame always fits, however large the limits let it be.
-        if queue.bytes + cost > self.max_bytes && !queue.frames.is_empty() {
-            // The frames may be large and shared: they are dropped after the lock is.
-            let dropped = std::mem::take(&mut queue.frames);
-            queue.bytes = 0;
-            let end = End { cause: CloseCause::SlowConsumer, code: Some(CloseCode::OVER_CAPACITY) };
-            Self::end_with(queue, end, fatal(CloseCode::OVER_CAPACITY, "Over capacity: the connection does not keep up"));
-            drop(dropped);
+        let full = queue.bytes + cost > self.max_bytes || self.memory.pressure() == Pressure::Full;
+        if full && !queue.frames.is_empty() {
+            self.overflow(queue);
             return Pushed::Overflowed;
         }
         queue.bytes += cost;
         queue.frames.push_back(frame.into_bytes());
+        if queue.frames.len() * FRAME_OVERHEAD >= queue.charged + CHARGE {
+            queue.charged += CHARGE;
+            self.memory.add(CHARGE);
+        }
         let waker = queue.drain_waker.take();
         drop(queue);
         wake(waker);
         Pushed::Queued
+    }
+
+    /// Everything that waits is dropped, and the client finds out why if it ever reads again.
+    fn overflow(&self, mut queue: MutexGuard<'_, Queue>) {
+        // The frames may be large and shared: they are dropped after the lock is.
+        let dropped = self.clear(&mut queue);
+        let end = End { cause: CloseCause::SlowConsumer, code: Some(CloseCode::OVER_CAPACITY) };
+        Self::end_with(queue, end, fatal(CloseCode::OVER_CAPACITY, "Over capacity: the connection does not keep up"));
+        drop(dropped);
+    }
+
+    fn clear(&self, queue: &mut Queue) -> VecDeque<Bytes> {
+        queue.bytes = 0;
+        self.memory.remove(std::mem::take(&mut queue.charged));
+        std::mem::take(&mut queue.frames)
+    }
+
+    /// To be called about once a second while the node is short of memory: ends a connection that takes nothing, as a slow consumer.
+    pub fn end_if_stalled(&self) -> bool {
+        let mut queue = self.queue.lock();
+        let drained = self.drained.load(Ordering::Relaxed);
+        let (before, looks) = queue.looked;
+        let stands = drained == before && !queue.frames.is_empty() && queue.phase == Phase::Open;
+        queue.looked = (drained, if stands { looks.saturating_add(1) } else { 0 });
+        let stalled = queue.looked.1 >= STALLED_LOOKS;
+        if stalled {
+            self.overflow(queue);
+        }
+        stalled
     }
 
     /// Ends the connection with an error the client is told: `pusher:error`, then a close frame with the same code
@@ -118,7 +164,7 @@ impl Outbox {
         true
     }
 
-    fn end_with(mut queue: parking_lot::MutexGuard<'_, Queue>, end: End, last: impl IntoIterator<Item = WireFrame>) {
+    fn end_with(mut queue: MutexGuard<'_, Queue>, end: End, last: impl IntoIterator<Item = WireFrame>) {
         queue.frames.extend(last.into_iter().map(WireFrame::into_bytes));
         queue.phase = Phase::Ending;
         queue.end = Some(end);
@@ -142,8 +188,7 @@ impl Outbox {
     /// Nobody is there to write to any more: drops everything.
     pub fn abandon(&self) {
         let mut queue = self.queue.lock();
-        let dropped = std::mem::take(&mut queue.frames);
-        queue.bytes = 0;
+        let dropped = self.clear(&mut queue);
         queue.phase = Phase::Ended;
         queue.end.get_or_insert(End { cause: CloseCause::Gone, code: None });
         let wakers = (queue.drain_waker.take(), queue.end_waker.take());
@@ -162,6 +207,11 @@ impl Outbox {
             taken += frame.len();
             queue.bytes = queue.bytes.saturating_sub(frame.len() + FRAME_OVERHEAD);
             batch.push_back(frame);
+        }
+        if queue.charged > queue.frames.len() * FRAME_OVERHEAD {
+            let due = queue.frames.len() * FRAME_OVERHEAD / CHARGE * CHARGE;
+            self.memory.remove(queue.charged - due);
+            queue.charged = due;
         }
         if taken > 0 {
             self.drained.fetch_add(taken as u64, Ordering::Relaxed);
@@ -202,6 +252,12 @@ impl Outbox {
     }
 }
 
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.memory.remove(self.queue.get_mut().charged);
+    }
+}
+
 /// The two frames of a fatal error (protocol.md 1.4).
 pub(crate) fn fatal(code: CloseCode, message: &str) -> [WireFrame; 2] {
     [ServerFrame::Error { code, message, channel: None }.encode(), WireFrame::close(code, message)]
@@ -233,7 +289,7 @@ mod tests {
 
     #[test]
     fn frames_leave_in_the_order_they_came() {
-        let outbox = Outbox::new(1 << 20);
+        let outbox = Outbox::new(1 << 20, Arc::default());
         for text in ["one", "two", "three"] {
             assert_eq!(outbox.push(WireFrame::text(text)), Pushed::Queued);
         }
@@ -245,7 +301,7 @@ mod tests {
 
     #[test]
     fn overflow_drops_the_queue_and_says_4100_once() {
-        let outbox = Outbox::new(1_000);
+        let outbox = Outbox::new(1_000, Arc::default());
         let big = WireFrame::text(&"x".repeat(400));
         assert_eq!(outbox.push(big.clone()), Pushed::Queued);
         assert_eq!(outbox.push(big.clone()), Pushed::Queued);
@@ -264,7 +320,7 @@ mod tests {
 
     #[test]
     fn one_frame_fits_an_empty_queue_however_large_it_is() {
-        let outbox = Outbox::new(1_000);
+        let outbox = Outbox::new(1_000, Arc::default());
         let huge = WireFrame::text(&"x".repeat(5_000));
         assert_eq!(outbox.push(huge.clone()), Pushed::Queued);
         assert_eq!(drain(&outbox).0.len(), 1);
@@ -274,14 +330,14 @@ mod tests {
 
     #[test]
     fn small_frames_are_bounded_too() {
-        let outbox = Outbox::new(10_000);
+        let outbox = Outbox::new(10_000, Arc::default());
         let queued = (0..10_000).take_while(|_| outbox.push(WireFrame::pong(b"")) == Pushed::Queued).count();
         assert!(queued < 500, "{queued}");
     }
 
     #[test]
     fn an_end_lets_queued_frames_go_first_and_the_first_end_wins() {
-        let outbox = Outbox::new(1_000);
+        let outbox = Outbox::new(1_000, Arc::default());
         outbox.push(WireFrame::text("hi"));
         assert!(outbox.fail(CloseCause::Kicked, CloseCode::UNAUTHORIZED, "out"));
         assert!(!outbox.fail(CloseCause::Idle, CloseCode::PONG_TIMEOUT, "late"));
@@ -301,7 +357,7 @@ mod tests {
         let count = Arc::new(Count(0.into()));
         let waker = Waker::from(Arc::clone(&count));
         let mut cx = Context::from_waker(&waker);
-        let outbox = Outbox::new(1 << 20);
+        let outbox = Outbox::new(1 << 20, Arc::default());
         let mut batch = VecDeque::new();
         assert!(outbox.poll_drain(&mut cx, &mut batch).is_pending());
         for _ in 0..100 {
@@ -312,7 +368,7 @@ mod tests {
 
     #[test]
     fn pushes_from_many_threads_all_arrive() {
-        let outbox = Outbox::new(1 << 20);
+        let outbox = Outbox::new(1 << 20, Arc::default());
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| (0..1_000).for_each(|_| assert_eq!(outbox.push(WireFrame::text("x")), Pushed::Queued)));

@@ -73,8 +73,10 @@ impl Subscribers {
 
     /// Pushes one shared frame to everybody but `except`; says how many took it.
     pub(super) fn push_all(&self, frame: &WireFrame, except: Option<SocketId>) -> usize {
+        let Some(first) = self.dense.first() else { return 0 };
+        let frame = first.conn.share(frame);
         let receivers = self.dense.iter().filter(|subscriber| Some(subscriber.conn.socket_id()) != except);
-        receivers.filter(|subscriber| subscriber.conn.push(frame.clone()) == Pushed::Queued).count()
+        receivers.filter(|subscriber| subscriber.conn.push_shared(frame.clone()) == Pushed::Queued).count()
     }
 }
 

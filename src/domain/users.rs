@@ -64,9 +64,10 @@ impl Users {
     pub(super) fn deliver(&self, user_id: &str, channel: &ChannelName, delivery: &Delivery<'_>) -> usize {
         let state = self.state.lock();
         let Some(connections) = state.online.get(user_id) else { return 0 };
-        let frame = delivery.encode(channel);
+        let Some(first) = connections.values().next() else { return 0 };
+        let frame = first.share(&delivery.encode(channel));
         let receivers = connections.values().filter(|conn| Some(conn.socket_id()) != delivery.except);
-        receivers.filter(|conn| conn.push(frame.clone()) == Pushed::Queued).count()
+        receivers.filter(|conn| conn.push_shared(frame.clone()) == Pushed::Queued).count()
     }
 
     /// The connections of a user.
@@ -85,9 +86,10 @@ impl State {
     fn announce(&self, user_id: &str, online: bool) {
         let Some(watchers) = self.watchers.get(user_id) else { return };
         let (now_online, now_offline): (&[&str], &[&str]) = if online { (&[user_id], &[]) } else { (&[], &[user_id]) };
-        let frame = ServerFrame::Watchlist { online: now_online, offline: now_offline }.encode();
+        let Some(first) = watchers.values().next() else { return };
+        let frame = first.share(&ServerFrame::Watchlist { online: now_online, offline: now_offline }.encode());
         for watcher in watchers.values() {
-            watcher.push(frame.clone());
+            watcher.push_shared(frame.clone());
         }
     }
 }

@@ -12,7 +12,7 @@ use actix_web::{
 };
 
 use super::{HttpSettings, body};
-use crate::{cluster::PublishError, lifecycle::store::StoreError};
+use crate::{cluster::PublishError, domain::TooFast, lifecycle::store::StoreError};
 
 /// Most characters of a client's own text that are sent back to it.
 const MAX_ECHO: usize = 2_000;
@@ -131,6 +131,17 @@ pub(super) enum ApiError {
         /// The limit.
         max: usize,
     },
+    /// 429: the application publishes, or asks, faster than it may.
+    #[error("Too many {what}: at most {} per second are allowed for this app", limit.per_second)]
+    TooFast {
+        /// `events` or `requests`.
+        what: &'static str,
+        /// The limit, and when to try again.
+        limit: TooFast,
+    },
+    /// 503: too much waits to be written.
+    #[error("Over capacity: too much waits to be delivered, try again")]
+    OverCapacity,
     /// 501: a broker that is configured to keep nothing. Not 404, which says that one lock is not there.
     #[error("This broker keeps no locks and no log: its store.url is \"none\"")]
     NoStore,
@@ -219,7 +230,8 @@ impl ResponseError for ApiError {
             Self::UnknownApp | Self::UnknownSocket | Self::UnknownLock | Self::UnknownPath => StatusCode::NOT_FOUND,
             Self::LockOver => StatusCode::CONFLICT,
             Self::NoStore => StatusCode::NOT_IMPLEMENTED,
-            Self::StoreDown(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooFast { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::StoreDown(_) | Self::OverCapacity => StatusCode::SERVICE_UNAVAILABLE,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::DataTooLarge { .. } | Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Store(_) | Self::Answer(_) | Self::NotConfigured => StatusCode::INTERNAL_SERVER_ERROR,
@@ -232,8 +244,14 @@ impl ResponseError for ApiError {
         if let Self::Method { allow } = self {
             response.insert_header((ALLOW, HeaderValue::from_static(allow)));
         }
-        if let Self::StoreDown(_) = self {
-            response.insert_header((RETRY_AFTER, HeaderValue::from_static("1")));
+        let after = match self {
+            Self::StoreDown(_) | Self::OverCapacity => Some(1),
+            // Whole seconds, and never too early.
+            Self::TooFast { limit, .. } => Some(limit.after.as_millis().div_ceil(1_000).max(1)),
+            _ => None,
+        };
+        if let Some(seconds) = after {
+            response.insert_header((RETRY_AFTER, seconds.to_string()));
         }
         response.body(self.text())
     }

@@ -39,6 +39,7 @@ pub(super) async fn publish_batch(signed: Signed) -> HttpResponse {
 
 fn deliver_one(signed: &Signed) -> Result<Json, ApiError> {
     let event = check(&EventFields::parse(&signed.body)?, signed.app())?;
+    make_way(signed, 1)?;
     signed.broker.deliver(&signed.hub, &event.publication);
     let Some(info) = event.info else { return Ok(NOTHING) };
     let now = Instant::now();
@@ -56,6 +57,7 @@ fn deliver_batch(signed: &Signed) -> Result<Json, ApiError> {
     let app = signed.app();
     let items = fields::batch(&signed.body, app.limits.max_batch)?;
     let events = items.iter().map(|item| check(item, app)).collect::<Result<Vec<_>, _>>()?;
+    make_way(signed, events.len())?;
     for event in &events {
         signed.broker.deliver(&signed.hub, &event.publication);
     }
@@ -68,6 +70,14 @@ fn deliver_batch(signed: &Signed) -> Result<Json, ApiError> {
         _ => Attributes::default(),
     };
     json(&BatchAnswer { batch: events.iter().map(attributes).collect() })
+}
+
+/// Whether so many events may be published now. What could never be was refused before, and is not counted.
+fn make_way(signed: &Signed, events: usize) -> Result<(), ApiError> {
+    if signed.broker.is_short_of_memory() {
+        return Err(ApiError::OverCapacity);
+    }
+    signed.hub.rates().publish(events).map_err(|limit| ApiError::TooFast { what: "events", limit })
 }
 
 fn check(event: &EventFields<'_>, app: &App) -> Result<Checked, ApiError> {

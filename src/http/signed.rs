@@ -107,6 +107,9 @@ async fn verify(request: &HttpRequest, payload: dev::Payload) -> Result<Verified
     if !hub.app().enabled {
         return Err(ApiError::AppDisabled);
     }
+    if request.method().is_safe() {
+        hub.rates().read().map_err(|limit| ApiError::TooFast { what: "requests", limit })?;
+    }
     let params = query.iter().filter(|(name, _)| !AUTHENTICATION.contains(name));
     let params = params.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     Ok((broker.clone(), Arc::clone(hub), body, params))

@@ -68,6 +68,11 @@ impl WireFrame {
         self.0.is_empty()
     }
 
+    /// The same frame in other hands.
+    pub(crate) fn map_bytes(self, map: impl FnOnce(Bytes) -> Bytes) -> Self {
+        Self(map(self.0))
+    }
+
     /// The shared bytes.
     pub fn into_bytes(self) -> Bytes {
         self.0

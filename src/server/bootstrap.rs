@@ -16,7 +16,7 @@ use super::{Server, ServerError, hold_rules, locks, locks::Lifecycle, publisher:
 use crate::{
     cluster::Broker,
     config::DrainSettings,
-    connection::{self, Transport},
+    connection::{self, Doorkeeper, Transport},
     domain::Handler,
     http,
     lifecycle::{Handover, Owed, Publishing},
@@ -66,6 +66,7 @@ pub(super) async fn build<H: Handler>(server: Server<H>) -> Result<Application, 
 async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError> {
     let Server { settings, broker, handler, wrap, routes, listeners } = server;
     broker.limit_connections(socket::raise_open_files());
+    broker.outbox_memory().set_limit(settings.server.max_outbox_memory);
     let handler = Arc::new(handler);
     let lifecycle = locks::start(&settings, &broker, listeners).await?;
     let locks = broker.locks().cloned();
@@ -75,6 +76,7 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
     let ticking = rt::spawn(tick(broker.clone()));
 
     let connection_settings = Arc::new(wiring::connection_settings(&settings));
+    let door = Arc::new(Doorkeeper::new(settings.server.connects_per_second));
     let http_settings = web::Data::new(wiring::http_settings(&settings));
     let path_prefix = settings.server.path_prefix.clone();
     let (workers, state) = (Arc::new(AtomicUsize::new(0)), broker.clone());
@@ -83,6 +85,7 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
             broker: state.clone(),
             handler: Arc::clone(&handler),
             handover: handover.clone(),
+            door: Arc::clone(&door),
             settings: Arc::clone(&connection_settings),
             worker: workers.fetch_add(1, Ordering::Relaxed),
         };
@@ -151,7 +154,7 @@ async fn tick(broker: Broker) {
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        broker.apps().for_each(|hub| hub.tick(Instant::now()));
+        broker.tick(Instant::now());
     }
 }
 

@@ -62,6 +62,8 @@ pub(super) fn app(app: &AppSettings) -> App {
             max_subscriptions: limits.max_subscriptions,
             max_client_event_bytes: limits.max_client_event_bytes,
             client_events_per_second: limits.client_events_per_second,
+            publishes_per_second: limits.publishes_per_second,
+            reads_per_second: limits.reads_per_second,
             cache_ttl: limits.cache_ttl,
             timestamp_tolerance: limits.timestamp_tolerance,
         },

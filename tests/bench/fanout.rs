@@ -49,6 +49,7 @@ fn subscribers(hub: &Hub, channel: &ChannelName, count: u128) -> Vec<Conn> {
             remote_ip: None,
             worker: 0,
             max_outbox_bytes: 1 << 20,
+            memory: Arc::default(),
             now,
         };
         let conn = Conn::new(new);

@@ -17,7 +17,7 @@ pub(super) use locks::{
     listener_name, template,
 };
 pub(super) use number::{Choice, Flag, Number};
-pub(super) use quantity::{KIB, MIB, Size, Time, time_text};
+pub(super) use quantity::{KIB, MIB, Size, Time, size_text, time_text};
 pub(super) use table::{HeaderMap, TextMap};
 pub(super) use text::{SecretText, Text, directory, host, identifier, log_filter, origin, path_prefix};
 pub(super) use url::{UrlText, no_url_or_http, no_url_or_postgres, store_url};

@@ -109,7 +109,7 @@ impl Rule for Size {
 }
 
 /// The exact size in the largest unit that divides it.
-fn size_text(bytes: usize) -> String {
+pub(crate) fn size_text(bytes: usize) -> String {
     match bytes {
         0 => "0B".to_owned(),
         _ if bytes.is_multiple_of(MIB) => format!("{}MiB", bytes / MIB),

@@ -88,6 +88,10 @@ section! {
         max_client_event_bytes: usize = 10 * KIB, Size(1..=16 * MIB);
         /// Client events that one connection may send per second; 0 is unlimited.
         client_events_per_second: u32 = 10, Number(0..=1_000_000);
+        /// Events that may be published over HTTP per second, each of a batch counted; 0 is unlimited.
+        publishes_per_second: u32 = 0, Number(0..=1_000_000);
+        /// Requests over HTTP per second that only ask; 0 is unlimited.
+        reads_per_second: u32 = 0, Number(0..=1_000_000);
         /// How long a cache channel keeps its last event.
         cache_ttl: Duration = Duration::from_secs(1_800), Time::within(MILLIS_100..=DAYS_30);
         /// How far the timestamp of a signed request may lie from this clock.

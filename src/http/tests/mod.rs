@@ -33,6 +33,7 @@ fn conn(broker: &Broker, n: u64) -> Conn {
         remote_ip: Some([127, 0, 0, 1].into()),
         worker: 0,
         max_outbox_bytes: 1 << 20,
+        memory: Arc::default(),
         now: Instant::now(),
     });
     hub.admit(&conn).unwrap();
