@@ -5,6 +5,8 @@
 
 use super::error::Reason;
 
+mod webhooks;
+
 /// A variable of another broker.
 pub(super) struct Alias {
     pub(super) variable: &'static str,
@@ -37,7 +39,7 @@ pub(super) const SERVER: [Alias; 14] = [
 ];
 
 /// Aliases of the default application's keys, its identity apart.
-pub(super) const APP: [Alias; 11] = [
+pub(super) const APP: [Alias; 12] = [
     alias("SOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES", "client_events", same),
     alias("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", "client_events", client_events),
     alias("SOKETI_DEFAULT_APP_MAX_CONNECTIONS", "max_connections", connections),
@@ -49,6 +51,7 @@ pub(super) const APP: [Alias; 11] = [
     alias("SOKETI_CHANNEL_LIMITS_MAX_NAME_LENGTH", "limits.max_channel_name", same),
     alias("SOKETI_PRESENCE_MAX_MEMBERS", "limits.max_presence_members", same),
     alias("SOKETI_PRESENCE_MAX_MEMBER_SIZE", "limits.max_user_info_bytes", kibibytes),
+    alias("SOKETI_DEFAULT_APP_WEBHOOKS", "webhooks", webhooks::from_soketi),
 ];
 
 /// The keys of an application's identity.

@@ -70,6 +70,7 @@ fn list_of_tables(name: &str) -> &'static str {
     match name {
         "apps" => "a list of tables, each under [[apps]]",
         "holds" => "a list of tables, each under [[apps.holds]]",
+        "webhooks" => "a list of tables, each under [[apps.webhooks]]",
         _ => "a list of tables, each under [[listeners]]",
     }
 }
@@ -119,7 +120,10 @@ impl<'a, S: Section> Target<'a, S> {
             })?),
         };
         let mut reading = Reading { prefix: &self.prefix, source, origins: self.origins };
-        self.section.set_list(list, &value, &mut reading).unwrap_or_else(|| Err(self.unknown(list, source)))
+        self.section.set_list(list, &value, &mut reading).unwrap_or_else(|| Err(self.unknown(list, source)))?;
+        // An empty list has no entry to show that it was given.
+        self.origins.record(self.full(list), source.origin());
+        Ok(())
     }
 
     /// Stores the values of a table. `at` is the group the table stands for; empty for the section itself.

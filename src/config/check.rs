@@ -3,12 +3,14 @@
 use super::{
     error::{Reason, Violation},
     section::Section,
-    settings::{AppSettings, HandshakeAuth, ListenerKind, ListenerSettings, Settings, StoreKind, StoreSettings},
+    settings::{AppSettings, HandshakeAuth, ListenerKind, ListenerSettings, Settings, StoreKind, StoreSettings, WebhookEndpointSettings},
 };
 use crate::domain::Means;
 
 /// Most rules of one application, each of which is compared with each.
 const MAX_HOLDS: usize = 200;
+/// Most endpoints of one application: each reads what its application records.
+const MAX_WEBHOOKS: usize = 50;
 /// Most listeners: each reads the whole log.
 const MAX_LISTENERS: usize = 100;
 
@@ -28,7 +30,8 @@ impl Settings {
             taken("id", |app| &app.id)
                 .and_then(|()| taken("key", |app| &app.key))
                 .map_err(|violation| violation.below(&format!("apps[{i}]")))?;
-            app.check_holds(&self.store).map_err(|violation| violation.below(&format!("apps[{i}]")))?;
+            let checked = app.check_holds(&self.store).and_then(|()| app.check_webhooks());
+            checked.map_err(|violation| violation.below(&format!("apps[{i}]")))?;
         }
         if self.listeners.len() > MAX_LISTENERS {
             return Err(Violation::at("listeners", Reason::TooMany { count: self.listeners.len(), at_most: MAX_LISTENERS }));
@@ -84,6 +87,20 @@ impl AppSettings {
             {
                 return refused("channel", Reason::Overlaps { other: format!("holds[{first}]"), channel });
             }
+        }
+        Ok(())
+    }
+
+    fn check_webhooks(&self) -> Result<(), Violation> {
+        if self.webhooks.len() > MAX_WEBHOOKS {
+            return Err(Violation::at("webhooks", Reason::TooMany { count: self.webhooks.len(), at_most: MAX_WEBHOOKS }));
+        }
+        // A name that was given may be the one that another endpoint's URL makes.
+        let names = WebhookEndpointSettings::names(&self.webhooks);
+        for (i, endpoint) in self.webhooks.iter().enumerate() {
+            let earlier = names[..i].iter().map(String::as_str);
+            let checked = once("webhooks", "name", &names[i], earlier).and_then(|()| endpoint.check_together());
+            checked.map_err(|violation| violation.below(&format!("webhooks[{i}]")))?;
         }
         Ok(())
     }

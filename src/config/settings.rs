@@ -16,11 +16,13 @@ mod app;
 mod hold;
 mod listener;
 mod store;
+mod webhook;
 
 pub use app::{AppLimitSettings, AppSettings, HandshakeAuth};
 pub use hold::{HoldPoint, HoldSettings};
 pub use listener::{ListenerKind, ListenerSettings};
 pub use store::{OnDoubt, StoreKind, StoreSettings};
+pub use webhook::{WebhookEndpointSettings, WebhooksSettings};
 
 /// Most connections, subscriptions and the like that a setting may ask for; far above what one node carries.
 const MANY: usize = 10_000_000;
@@ -47,6 +49,8 @@ section! {
         heartbeat: HeartbeatSettings;
         /// Where locks and the log are kept.
         store: StoreSettings;
+        /// What all webhooks have in common.
+        webhooks: WebhooksSettings;
     }
     lists {
         /// The applications. Each id and each key occurs once.

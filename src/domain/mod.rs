@@ -25,6 +25,7 @@ mod router;
 mod subscribers;
 mod template;
 mod users;
+mod watch;
 mod words;
 
 pub use app::{App, AppLimits, HandshakeAuth};
@@ -47,5 +48,6 @@ pub use per_app::{PerApp, Session};
 pub use rates::{Rates, TooFast};
 pub use router::{MessageRouter, RouteFuture};
 pub use template::{Carrier, Placeholder, Template, TemplateError};
+pub use watch::{WebhookFilter, WebhookKind};
 pub use words::UnknownWord;
 pub(crate) use words::words;

@@ -1,9 +1,10 @@
 mod locks;
+mod webhooks;
 
 use std::{fs, path::Path, time::Duration};
 
 use super::*;
-use crate::config::{HoldSettings, ListenerKind, ListenerSettings, StoreKind, section::Section};
+use crate::config::{HoldSettings, ListenerKind, ListenerSettings, StoreKind, WebhookEndpointSettings, section::Section};
 
 const TRIO: &str = "[[apps]]\nid = \"a\"\nkey = \"k\"\nsecret = \"s3cret\"\n";
 
@@ -61,7 +62,7 @@ fn the_shipped_file_has_every_key_with_its_default_and_a_comment() {
 }
 
 #[test]
-fn the_shipped_file_has_listeners_in_comments_with_every_key_and_its_default() {
+fn the_shipped_file_has_listeners_and_webhooks_in_comments_with_every_key_and_its_default() {
     let commented = |line: &&str| line.starts_with('#') && !line.starts_with("# ") && *line != "#";
     let text = shipped("holdline.toml");
     let used: String = text.lines().map(|line| if commented(&line) { &line[1..] } else { line }).map(|line| format!("{line}\n")).collect();
@@ -77,6 +78,11 @@ fn the_shipped_file_has_listeners_in_comments_with_every_key_and_its_default() {
         let is_example = ["name", "kind", "url", "channel"].contains(&key.as_str());
         assert!(is_example || value(&listeners[given]) == value(&ListenerSettings::default()), "{key} is not its default");
     }
+    for key in WebhookEndpointSettings::keys() {
+        assert_eq!(origin(&loaded, &format!("apps[0].webhooks[0].{key}")), "test.toml", "{key} is missing");
+    }
+    let [endpoint] = &loaded.settings.apps[0].webhooks[..] else { panic!("one endpoint") };
+    assert_eq!(*endpoint, WebhookEndpointSettings { url: endpoint.url.clone(), ..WebhookEndpointSettings::default() });
 }
 
 #[test]
@@ -230,7 +236,8 @@ fn the_other_aliases_mean_our_keys() {
         assert!(Settings::keys().contains(&alias.key.to_owned()), "{}", alias.variable);
     }
     for alias in aliases::APP {
-        assert!(AppSettings::keys().contains(&alias.key.to_owned()), "{}", alias.variable);
+        let is_list = AppSettings::list_names().contains(&alias.key);
+        assert!(is_list || AppSettings::keys().contains(&alias.key.to_owned()), "{}", alias.variable);
     }
 }
 

@@ -11,6 +11,8 @@ use crate::{
 
 /// Longest name that somebody makes up, in bytes.
 const MAX_NAME: usize = 200;
+/// Longest name of a webhook's endpoint, in bytes.
+const MAX_ENDPOINT_NAME: usize = 64;
 /// Longest template of a context field, in bytes.
 const MAX_FIELD: usize = 1_024;
 
@@ -62,7 +64,27 @@ fn event_name(text: &str) -> Result<(), Reason> {
 pub(crate) fn listener_name(text: &str) -> Result<(), Reason> {
     not_empty(text)?;
     at_most(text, MAX_NAME)?;
-    only(text, |c| c.is_ascii_alphanumeric() || "-._~@:".contains(c), "letters, digits and - . _ ~ @ : only")
+    only(text, |c| c.is_ascii_alphanumeric() || "-._~@:".contains(c), "letters, digits and - . _ ~ @ : only")?;
+    if text.starts_with("webhook:") {
+        return Err(Reason::Malformed { expected: "a name that does not begin as those of webhooks do", found: text.to_owned() });
+    }
+    Ok(())
+}
+
+/// Nothing, or the name of a webhook's endpoint. It stands behind the application's id in the name of its place in the log.
+pub(crate) fn endpoint_name(text: &str) -> Result<(), Reason> {
+    at_most(text, MAX_ENDPOINT_NAME)?;
+    only(text, |c| c.is_ascii_alphanumeric() || "-._~@".contains(c), "letters, digits and - . _ ~ @ only")
+}
+
+/// Nothing, or how the name of a channel begins or ends.
+pub(crate) fn channel_part(text: &str) -> Result<(), Reason> {
+    at_most(text, MAX_NAME)?;
+    only(
+        text,
+        |c| c.is_ascii_alphanumeric() || "_-=@,.;".contains(c),
+        "the characters of channel names only: letters, digits and _ - = @ , . ;",
+    )
 }
 
 /// Nothing, or an application's id.
@@ -135,7 +157,9 @@ mod tests {
         let (fits, longer) = longest();
         accepts(event_topic, &["Order", "shop.order", "Bestellung_ä", &fits], &["", "a b", "Order*", "a\n", &longer]);
         accepts(event_type, &["OrderLocked", "Order*", "*", &fits], &["", "*Locked", "a*b", "a b", "**", &longer]);
-        accepts(listener_name, &["orders", "shop:orders@eu-1", &fits], &["", "a b", "ä", "a/b", &longer]);
+        accepts(listener_name, &["orders", "shop:orders@eu-1", &fits], &["", "a b", "ä", "a/b", "webhook:a", &longer]);
+        accepts(endpoint_name, &["", "shop", "mail.eu-1", &fits[..64]], &["a b", "a:b", "a/b", &fits[..65]]);
+        accepts(channel_part, &["", "presence-", ".eu", &fits], &["#server-to-user-", "a b", "a/b", "ä", &longer]);
         accepts(identifier_if_any, &["", "shop"], &["a b"]);
     }
 

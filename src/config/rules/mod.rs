@@ -13,15 +13,15 @@ use super::error::Reason;
 
 pub(super) use list::{RawPairs, TextList, structured};
 pub(super) use locks::{
-    broadcast_channel_if_any, broadcast_event, channel_pattern_if_any, context_field, event_topic, event_type, identifier_if_any,
-    listener_name, template,
+    broadcast_channel_if_any, broadcast_event, channel_part, channel_pattern_if_any, context_field, endpoint_name, event_topic, event_type,
+    identifier_if_any, listener_name, template,
 };
 pub(super) use number::{Choice, Flag, Number};
 pub(super) use quantity::{KIB, MIB, Size, Time, size_text, time_text};
 pub(super) use table::{HeaderMap, TextMap};
 pub(super) use text::{SecretText, Text, directory, host, identifier, log_filter, origin, path_prefix};
-pub(super) use url::{UrlText, no_url_or_http, no_url_or_postgres, store_url};
-pub(super) use word::{Keyword, Word, keywords};
+pub(super) use url::{UrlText, http_url, no_url_or_http, no_url_or_postgres, store_url};
+pub(super) use word::{Keyword, Word, Words, keywords};
 
 /// A value as somebody gave it.
 #[derive(Debug, Clone, Copy)]

@@ -70,6 +70,8 @@ pub(crate) struct HeaderMap;
 /// Headers that say what is sent; they are set by whoever sends it.
 const OURS: [&str; 8] =
     ["host", "connection", "content-length", "content-type", "transfer-encoding", "upgrade", "x-pusher-key", "x-pusher-signature"];
+/// Those that begin so are ours, too.
+const OUR_PREFIX: &str = "x-holdline-";
 
 impl Rule for HeaderMap {
     type Value = Vec<(String, Secret)>;
@@ -85,7 +87,8 @@ impl Rule for HeaderMap {
     fn check(&self, value: &Self::Value) -> Result<(), Reason> {
         check(value, |name, header| {
             text::only(name, |c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c), "the characters of a header's name only")?;
-            if OURS.contains(&name.to_ascii_lowercase().as_str()) {
+            let lower = name.to_ascii_lowercase();
+            if OURS.contains(&lower.as_str()) || lower.starts_with(OUR_PREFIX) {
                 return Err(Reason::ForeignTo { whose: "the headers of a delivery, which sets it itself".to_owned() });
             }
             let header = header.expose();
@@ -144,6 +147,7 @@ mod tests {
             (r#"{ X-Env = "s3cret\n" }"#, "X-Env: must not contain '\\n'"),
             (r#"{ Content-Type = "s3cret" }"#, "Content-Type: means nothing for the headers of a delivery"),
             (r#"{ x-pusher-signature = "s3cret" }"#, "x-pusher-signature: means nothing"),
+            (r#"{ X-Holdline-Event-Id = "s3cret" }"#, "X-Holdline-Event-Id: means nothing"),
             (r#"{ X-A = "s3cret", x-a = "s3cret" }"#, r#""x-a" is already taken by X-A"#),
             (r#"{ X-A = "<redacted>" }"#, "X-A: expected the value itself, not its redacted form"),
             (r#"{ X-A = "s3cret"#, "expected a table"),

@@ -53,7 +53,12 @@ pub(crate) fn no_url_or_postgres(url: &str) -> Result<(), Reason> {
 
 /// Nothing, or a URL that can be posted to.
 pub(crate) fn no_url_or_http(url: &str) -> Result<(), Reason> {
-    if url.is_empty() { Ok(()) } else { with_host(url, &["https", "http"], "https://… or http://… with a host") }
+    if url.is_empty() { Ok(()) } else { http_url(url) }
+}
+
+/// A URL that can be posted to.
+pub(crate) fn http_url(url: &str) -> Result<(), Reason> {
+    with_host(url, &["https", "http"], "https://… or http://… with a host")
 }
 
 fn postgres(url: &str, allowed: &'static str) -> Result<(), Reason> {
@@ -118,6 +123,7 @@ mod tests {
             assert_eq!(UrlText(no_url_or_http).read(Given::Text(url)), Ok(SecretUrl::new(url)), "{url}");
         }
         assert_eq!(said(no_url_or_http, "ftp://h/x"), "expected https://… or http://… with a host, found a URL that begins with ftp://");
+        assert_eq!(said(http_url, ""), "expected https://… or http://… with a host, found \"\"");
         assert!(said(no_url_or_http, "https:///x").ends_with("a URL without a host"));
         assert!(said(no_url_or_http, "https://h/a b").contains("without spaces"));
     }

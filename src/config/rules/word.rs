@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::{Rule, string};
+use super::{Given, Rule, kind, list::structured, string};
 use crate::config::error::Reason;
 
 /// A closed list of words.
@@ -54,5 +54,42 @@ impl<K: Keyword> Rule for Word<K> {
 
     fn encode(&self, value: &K) -> toml::Value {
         toml::Value::String(value.word().to_owned())
+    }
+}
+
+/// A list of words of `K`, each once.
+pub(crate) struct Words<K>(PhantomData<K>);
+
+impl<K> Words<K> {
+    const EXPECTED: &'static str = r#"a list of words such as ["a", "b"]"#;
+
+    pub(crate) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<K: Keyword> Rule for Words<K> {
+    type Value = Vec<K>;
+
+    fn decode(&self, value: &toml::Value) -> Result<Vec<K>, Reason> {
+        let words = value.as_array().ok_or(Reason::WrongType { expected: Self::EXPECTED, found: kind(value) })?;
+        words.iter().map(|word| Word::new().decode(word)).collect()
+    }
+
+    fn parse(&self, text: &str) -> Result<Vec<K>, Reason> {
+        let value = structured(text).ok_or_else(|| Reason::Malformed { expected: Self::EXPECTED, found: text.to_owned() })?;
+        self.read(Given::Value(&value))
+    }
+
+    fn check(&self, words: &Vec<K>) -> Result<(), Reason> {
+        let twice = words.iter().enumerate().find_map(|(i, word)| Some((word, words[..i].iter().position(|earlier| earlier == word)?)));
+        match twice {
+            Some((word, first)) => Err(Reason::Taken { value: word.word().to_owned(), by: format!("entry {}", first + 1) }),
+            None => Ok(()),
+        }
+    }
+
+    fn encode(&self, words: &Vec<K>) -> toml::Value {
+        words.iter().map(|word| word.word()).collect::<Vec<_>>().into()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DAY, DAYS_30, HOUR, HoldSettings, MANY, MILLIS_100, SECOND};
+use super::{DAY, DAYS_30, HOUR, HoldSettings, MANY, MILLIS_100, SECOND, WebhookEndpointSettings};
 use crate::{
     config::{
         error::Violation,
@@ -58,6 +58,8 @@ section! {
     lists {
         /// What its connections are to hold.
         holds: HoldSettings = Vec::new();
+        /// Who is told what happens on its channels.
+        webhooks: WebhookEndpointSettings = Vec::new();
     }
 }
 
