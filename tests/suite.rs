@@ -45,6 +45,7 @@ mod handshake_auth;
 mod holds_config;
 mod http_wire;
 mod limits;
+mod limits_node;
 mod listeners;
 mod listeners_readers;
 mod liveness;

@@ -17,7 +17,7 @@ mod ws;
 pub(crate) use broker::{Broker, Ended, Launch, holdline, one_app, run_to_end, server_with, shared};
 pub(crate) use example::example;
 pub(crate) use frame::{Event, Frame, decode, frame, member, wire};
-pub(crate) use http::{Answer, Http};
+pub(crate) use http::{Answer, Http, request_bytes};
 pub(crate) use sign::{APP, App, OTHER, Query, hmac_hex, jwt, md5_hex, now_seconds, query_string, user_auth};
 pub(crate) use ws::Ws;
 
