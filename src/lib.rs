@@ -39,6 +39,8 @@ pub mod docs {
     pub mod guarantees {}
     #[doc = include_str!("docs/laravel.md")]
     pub mod laravel {}
+    #[doc = include_str!("docs/limits.md")]
+    pub mod limits {}
     #[doc = include_str!("docs/listeners.md")]
     pub mod listeners {}
     #[doc = include_str!("docs/locks.md")]
