@@ -21,7 +21,7 @@ const fn alias(variable: &'static str, key: &'static str, convert: fn(&str) -> R
 }
 
 /// Aliases of the node's keys; of several for one key the first that is set counts.
-pub(super) const SERVER: [Alias; 14] = [
+pub(super) const SERVER: [Alias; 16] = [
     alias("DATABASE_URL", "store.url", same),
     alias("SOKETI_HOST", "server.host", same),
     alias("REVERB_SERVER_HOST", "server.host", same),
@@ -30,6 +30,8 @@ pub(super) const SERVER: [Alias; 14] = [
     alias("PORT", "server.port", same),
     alias("SOKETI_PATH_PREFIX", "server.path_prefix", path),
     alias("REVERB_SERVER_PATH", "server.path_prefix", path),
+    alias("SOKETI_SSL_CERT", "tls.certificate", same),
+    alias("SOKETI_SSL_KEY", "tls.key", same),
     alias("REVERB_APP_ACTIVITY_TIMEOUT", "server.activity_timeout", seconds),
     alias("ACTIVITY_TIMEOUT", "server.activity_timeout", seconds),
     alias("REVERB_APP_PING_INTERVAL", "server.ping_interval", seconds),

@@ -22,6 +22,7 @@ impl Settings {
     /// The first key that breaks its rule.
     pub fn validate(&self) -> Result<(), Violation> {
         self.check()?;
+        self.tls.check_together()?;
         self.store.check_together()?;
         self.server.check_together().map_err(|violation| violation.below("server"))?;
         for (i, app) in self.apps.iter().enumerate() {

@@ -7,7 +7,10 @@ use std::{
 
 use super::{
     error::{Reason, Violation},
-    rules::{Flag, KIB, MIB, Number, RawPairs, Size, Text, Time, Word, host, keywords, log_filter, path_prefix, size_text},
+    rules::{
+        Flag, KIB, MIB, Number, RawPairs, Size, Text, TextList, Time, Word, host, keywords, log_filter, no_path_or_socket, path_prefix,
+        size_text, trusted_proxy,
+    },
     section::section,
 };
 use crate::domain::words;
@@ -16,12 +19,14 @@ mod app;
 mod hold;
 mod listener;
 mod store;
+mod tls;
 mod webhook;
 
 pub use app::{AppLimitSettings, AppSettings, HandshakeAuth};
 pub use hold::{HoldPoint, HoldSettings};
 pub use listener::{ListenerKind, ListenerSettings};
 pub use store::{OnDoubt, StoreKind, StoreSettings};
+pub use tls::TlsSettings;
 pub use webhook::{WebhookEndpointSettings, WebhooksSettings};
 
 /// Most connections, subscriptions and the like that a setting may ask for; far above what one node carries.
@@ -41,6 +46,8 @@ section! {
     sections {
         /// The listener and the limits of the whole node.
         server: ServerSettings;
+        /// TLS on `server.port`.
+        tls: TlsSettings;
         /// How the node stops.
         drain: DrainSettings;
         /// What is logged, and how.
@@ -69,6 +76,10 @@ section! {
         port: u16 = 6001, Number(0..=u16::MAX);
         /// Where everything is served besides the plain paths; REST signatures are over the path without it.
         path_prefix: String = String::new(), Text(path_prefix);
+        /// A unix socket to listen on as well.
+        unix_socket: String = String::new(), Text(no_path_or_socket);
+        /// Peers whose word counts about who is behind them.
+        trusted_proxies: Vec<String> = Vec::new(), TextList(trusted_proxy);
         /// Worker threads; 0 is one per core.
         workers: usize = 0, Number(0..=1_024);
         /// Connections that wait to be accepted.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::settings::Settings;
+use crate::domain::TrustedProxy;
 
 /// Something about the settings that whoever starts the broker should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +16,15 @@ pub enum Warning {
         /// The address.
         host: String,
     },
-    /// An application takes TLS connections only, and this release has none to offer.
+    /// An application takes TLS connections only, and there are none.
     ForceTls {
         /// The application's id.
         app: String,
+    },
+    /// Every peer may claim to be anybody.
+    EverybodyIsProxy {
+        /// The network that is everybody.
+        network: String,
     },
 }
 
@@ -30,7 +36,12 @@ impl fmt::Display for Warning {
             ),
             Self::ForceTls { app } => write!(
                 f,
-                "apps[].force_tls of {app} refuses every connection: this release speaks no TLS itself and takes no proxy's word for it"
+                "apps[].force_tls of {app} refuses every connection: there is no tls.certificate, and no proxy in server.trusted_proxies to \
+                 vouch for TLS in front"
+            ),
+            Self::EverybodyIsProxy { network } => write!(
+                f,
+                "INSECURE: {network} in server.trusted_proxies lets every peer choose the address that logs and limits see; name the proxies"
             ),
             Self::DevelopmentAppExposed { host } => write!(
                 f,
@@ -44,13 +55,19 @@ impl fmt::Display for Warning {
 impl Settings {
     /// What should be said aloud at the start.
     pub fn warnings(&self) -> Vec<Warning> {
-        let mut warnings = match (self.is_development(), self.server.is_loopback()) {
+        let is_loopback = self.server.is_loopback() && self.tls.plain_address().is_none_or(|address| address.ip().is_loopback());
+        let mut warnings = match (self.is_development(), is_loopback) {
             (false, _) => Vec::new(),
             (true, true) => vec![Warning::DevelopmentApp],
+            (true, false) if self.server.is_loopback() => vec![Warning::DevelopmentAppExposed { host: self.tls.plain_bind.clone() }],
             (true, false) => vec![Warning::DevelopmentAppExposed { host: self.server.host.clone() }],
         };
-        let unreachable = self.apps.iter().filter(|app| app.force_tls);
+        let has_tls = self.tls.is_on() || !self.server.trusted_proxies.is_empty();
+        let unreachable = self.apps.iter().filter(|app| app.force_tls && !has_tls);
         warnings.extend(unreachable.map(|app| Warning::ForceTls { app: app.id.clone() }));
+        let is_everybody = |proxy: &&String| proxy.parse::<TrustedProxy>().is_ok_and(|proxy| proxy.is_everybody());
+        let everybody = self.server.trusted_proxies.iter().filter(is_everybody);
+        warnings.extend(everybody.map(|network| Warning::EverybodyIsProxy { network: network.clone() }));
         warnings
     }
 }
@@ -70,5 +87,9 @@ mod tests {
         assert_eq!(settings.warnings(), []);
         settings.apps[0].force_tls = true;
         assert_eq!(settings.warnings(), [Warning::ForceTls { app: "shop".to_owned() }]);
+        settings.server.trusted_proxies = vec!["10.0.0.0/8".to_owned()];
+        assert_eq!(settings.warnings(), []);
+        settings.server.trusted_proxies.push("::/0".to_owned());
+        assert!(settings.warnings()[0].to_string().starts_with("INSECURE: ::/0"));
     }
 }

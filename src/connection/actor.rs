@@ -182,7 +182,6 @@ impl<H: Handler> Actor for Connection<H> {
     fn started(&mut self, ctx: &mut Self::Context) {
         let socket_id = self.conn.socket_id();
         self.hub.opened(&self.conn);
-        tracing::debug!(app.id = %self.hub.app().id, socket.id = %socket_id, "Connection {socket_id} opened");
         let activity_timeout = self.settings.activity_timeout.as_secs().max(1);
         self.send(ServerFrame::ConnectionEstablished { socket_id, activity_timeout }.encode());
         let conn = self.conn.clone();

@@ -5,10 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use actix_web::{HttpRequest, http::header, web};
 use percent_encoding::percent_decode_str;
 
-use super::settings::ConnectionSettings;
+use super::{peer::Peer, settings::ConnectionSettings};
 use crate::{
     cluster::NotAdmitted,
-    domain::{App, HandshakeAuth, Reject},
+    domain::{App, HandshakeAuth, Reject, TrustedProxies},
     protocol::{Claims, CloseCode, TokenError},
 };
 
@@ -51,11 +51,11 @@ pub(super) struct Request {
     pub(super) query: Vec<(String, String)>,
     pub(super) origin: Option<String>,
     pub(super) bearer: Option<String>,
-    pub(super) secure: bool,
+    pub(super) peer: Peer,
 }
 
 impl Request {
-    pub(super) fn read(request: &HttpRequest) -> Self {
+    pub(super) fn read(request: &HttpRequest, proxies: &TrustedProxies) -> Self {
         let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let header = |name| Some(request.headers().get(name)?.to_str().ok()?.to_owned());
         let authorization: Option<String> = header(header::AUTHORIZATION);
@@ -65,7 +65,7 @@ impl Request {
             query: parse_query(request.query_string()),
             origin: header(header::ORIGIN),
             bearer: authorization.and_then(|value| Some(value.strip_prefix("Bearer ")?.trim().to_owned())),
-            secure: request.app_config().secure(),
+            peer: Peer::of(request, proxies),
         }
     }
 
@@ -78,7 +78,7 @@ impl Request {
         if !app.enabled {
             return Err(Refusal::new(CloseCode::APP_DISABLED, "Application disabled"));
         }
-        if app.force_tls && !self.secure {
+        if app.force_tls && !self.peer.secure {
             return Err(Refusal::new(CloseCode::TLS_ONLY, "Application only accepts SSL connections, reconnect using wss://"));
         }
         match self.protocol() {
@@ -115,10 +115,11 @@ fn parse_query(query: &str) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::OriginPolicy;
+    use crate::{connection::peer::Address, domain::OriginPolicy};
 
     fn request(query: &str) -> Request {
-        Request { key: "app-key".into(), path_token: None, query: parse_query(query), origin: None, bearer: None, secure: false }
+        let peer = Peer { address: Address::Unknown, secure: false };
+        Request { key: "app-key".into(), path_token: None, query: parse_query(query), origin: None, bearer: None, peer }
     }
 
     fn code(request: &Request, app: &App, settings: &ConnectionSettings) -> Option<u16> {
@@ -149,7 +150,7 @@ mod tests {
         assert_eq!(code(&request(""), &app(|app| app.enabled = false), &settings), Some(4003));
         let tls = app(|app| app.force_tls = true);
         assert_eq!(code(&request(""), &tls, &settings), Some(4000));
-        assert_eq!(code(&Request { secure: true, ..request("") }, &tls, &settings), None);
+        assert_eq!(code(&Request { peer: Peer { address: Address::Unix, secure: true }, ..request("") }, &tls, &settings), None);
         let origins = app(|app| app.origins = OriginPolicy::new(["shop.example".to_owned()], false));
         let from = |origin: &str| Request { origin: Some(origin.into()), ..request("") };
         assert_eq!(code(&from("https://evil.example"), &origins, &settings), Some(4009));

@@ -1,12 +1,13 @@
 //! One actor per WebSocket, and the way there. The only place that knows actix-ws and actix actors.
 //!
-//! Start with `upgrade.rs` (request → 101), then `machine.rs` (what the protocol makes of a frame, pure), `actor.rs` and
+//! Start with `upgrade.rs` (request → 101) and `peer.rs` (who asks), then `machine.rs` (what the protocol makes of a frame, pure), `actor.rs` and
 //! `hooks.rs` (carry it out), `guard.rs` (what may come in) and `body.rs` (what goes out).
 
 mod actor;
 mod admission;
 mod body;
 mod doorkeeper;
+mod forwarded;
 mod guard;
 mod holds;
 mod hooks;
@@ -14,6 +15,7 @@ mod liveness;
 mod machine;
 #[cfg(test)]
 mod machine_tests;
+mod peer;
 mod scanner;
 mod settings;
 mod upgrade;
@@ -23,6 +25,7 @@ use std::sync::Arc;
 use actix_web::web;
 
 pub(crate) use doorkeeper::Doorkeeper;
+pub(crate) use peer::UnixPeer;
 pub(crate) use settings::ConnectionSettings;
 
 use crate::{cluster::Broker, domain::Handler, lifecycle::Handover};

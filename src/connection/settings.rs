@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::domain::TrustedProxies;
+
 /// The settings of every connection of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConnectionSettings {
@@ -21,6 +23,8 @@ pub(crate) struct ConnectionSettings {
     pub(crate) strict_protocol: bool,
     /// Text frames that are answered with other text frames before anything is parsed.
     pub(crate) raw_heartbeats: Vec<(String, String)>,
+    /// Whose word counts about who is behind them.
+    pub(crate) trusted_proxies: TrustedProxies,
 }
 
 impl Default for ConnectionSettings {
@@ -34,6 +38,7 @@ impl Default for ConnectionSettings {
             hook_timeout: Duration::from_secs(5),
             strict_protocol: false,
             raw_heartbeats: Vec::new(),
+            trusted_proxies: TrustedProxies::default(),
         }
     }
 }

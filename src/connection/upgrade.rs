@@ -40,9 +40,11 @@ pub(super) async fn upgrade<H: Handler>(
     payload: web::Payload,
     transport: web::Data<Transport<H>>,
 ) -> Result<HttpResponse, actix_web::Error> {
-    let asked = Request::read(&request);
+    let asked = Request::read(&request, &transport.settings.trusted_proxies);
     let mut knock = Knock::new(&request, &asked, &transport);
-    if request.peer_addr().is_some_and(|peer| !transport.door.admits(peer.ip())) {
+    // A trusted proxy that names no client stands for all of them.
+    let knocker = asked.peer.address.ip().filter(|ip| !transport.settings.trusted_proxies.contains(*ip));
+    if knocker.is_some_and(|address| !transport.door.admits(address)) {
         knock.turned_away(Stage::Admission, "too many connections from this address");
         return Ok(too_many());
     }
@@ -60,8 +62,16 @@ pub(super) async fn upgrade<H: Handler>(
     let limit = transport.settings.max_message_bytes;
     let stream = stream.max_frame_size(limit).aggregate_continuations().max_continuation_size(limit);
     match admit(&transport, &request, &asked, &mut knock).await {
-        Err(refusal) => Ok(refuse(response, stream, inlet, &refusal, &transport)),
-        Ok(admitted) => Ok(open(response, stream, inlet, admitted, &transport)),
+        Err(refusal) => {
+            let (code, remote, message) = (refusal.code.as_u16(), asked.peer.address, &refusal.message);
+            tracing::debug!(code, remote.address = %remote, "Refusing a connection from {remote}: {message}");
+            Ok(refuse(response, stream, inlet, &refusal, &transport))
+        }
+        Ok(admitted) => {
+            let (app, socket_id, remote) = (admitted.hub.app(), admitted.conn.socket_id(), asked.peer.address);
+            tracing::debug!(app.id = %app.id, socket.id = %socket_id, remote.address = %remote, "Connection {socket_id} opens from {remote}");
+            Ok(open(response, stream, inlet, admitted, &transport))
+        }
     }
 }
 
@@ -79,7 +89,7 @@ async fn admit<H: Handler>(
     asked: &Request,
     knock: &mut Knock<'_, H>,
 ) -> Result<Admitted<H::Conn>, Refusal> {
-    let entered = enter(transport, request, asked).inspect_err(|refusal| knock.turned_away(Stage::Admission, &refusal.message))?;
+    let entered = enter(transport, asked).inspect_err(|refusal| knock.turned_away(Stage::Admission, &refusal.message))?;
     let (conn, hub, admission, claims) = entered;
     conn.set_state(ConnState::Handshaking);
     knock.has_conn(&conn);
@@ -113,7 +123,7 @@ async fn admit<H: Handler>(
 
 type Entered = (Conn, Arc<Hub>, Admission, Option<Claims>);
 
-fn enter<H: Handler>(transport: &Transport<H>, request: &HttpRequest, asked: &Request) -> Result<Entered, Refusal> {
+fn enter<H: Handler>(transport: &Transport<H>, asked: &Request) -> Result<Entered, Refusal> {
     let hub = transport.broker.app_by_key(&asked.key).ok_or_else(|| Refusal::unknown_app(&asked.key))?;
     let claims = asked.check(hub.app(), &transport.settings)?;
     let mut bits = [0; 16];
@@ -121,7 +131,7 @@ fn enter<H: Handler>(transport: &Transport<H>, request: &HttpRequest, asked: &Re
     let conn = Conn::new(NewConn {
         socket_id: SocketId::from_random(u128::from_ne_bytes(bits)),
         app: Arc::clone(hub.app()),
-        remote_ip: request.peer_addr().map(|peer| peer.ip()),
+        remote_ip: asked.peer.address.ip(),
         worker: transport.worker,
         max_outbox_bytes: transport.settings.max_outbox_bytes,
         memory: Arc::clone(transport.broker.outbox_memory()),
@@ -167,7 +177,6 @@ fn refuse<H: Handler>(
     transport: &Transport<H>,
 ) -> HttpResponse {
     let Refusal { code, message } = refusal;
-    tracing::debug!(code = code.as_u16(), "Refusing a connection: {message}");
     let outbox = Arc::new(Outbox::new(usize::MAX, Arc::default()));
     outbox.fail(CloseCause::Refused, *code, message);
     let farewell = Arc::clone(&outbox);
@@ -217,7 +226,7 @@ impl<'a, H: Handler> Knock<'a, H> {
         let peer = NeverOpened {
             stage: Stage::Request,
             app_id: transport.broker.app_by_key(&asked.key).map(|hub| Arc::clone(&hub.app().id)),
-            remote_ip: request.peer_addr().map(|peer| peer.ip()),
+            remote_ip: asked.peer.address.ip(),
             path: request.path().to_owned(),
             cause: "the peer left".to_owned(),
         };

@@ -119,7 +119,7 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
         // A half-closed peer would keep its socket (actix-web #3748).
         .h1_allow_half_closed(false)
         .h1_write_buffer_size(WRITE_BUFFER)
-        .on_connect(move |connection, _| socket::on_connect(connection, user_timeout));
+        .on_connect(move |connection, data| socket::on_connect(connection, data, user_timeout));
     if settings.server.workers > 0 {
         listener = listener.workers(settings.server.workers);
     }

@@ -2,8 +2,13 @@
 
 use std::{any::Any, time::Duration};
 
-use actix_web::rt::net::TcpStream;
+use actix_web::{
+    dev::Extensions,
+    rt::net::{TcpStream, UnixStream},
+};
 use socket2::SockRef;
+
+use crate::connection::UnixPeer;
 
 /// The kernel takes no more than this ahead of the peer, so that the outbox limit is the real limit of what waits.
 const UNSENT_LOW_WATER: u32 = 16 * 1024;
@@ -13,7 +18,10 @@ const RESERVED_FILES: u64 = 64;
 
 /// The hook for a new connection: small frames leave at once, a peer that acknowledges nothing is given up after
 /// `user_timeout`, even one that a blocked write waits for.
-pub(super) fn on_connect(connection: &dyn Any, user_timeout: Duration) {
+pub(super) fn on_connect(connection: &dyn Any, data: &mut Extensions, user_timeout: Duration) {
+    if connection.is::<UnixStream>() {
+        data.insert(UnixPeer);
+    }
     let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
     let socket = SockRef::from(stream);
     let set = socket

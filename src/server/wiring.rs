@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     config::{AppSettings, HandshakeAuth as Auth, Settings},
     connection::ConnectionSettings,
-    domain::{App, AppLimits, HandshakeAuth, OriginPolicy},
+    domain::{App, AppLimits, HandshakeAuth, OriginPolicy, TrustedProxy},
     http::HttpSettings,
     protocol::{CloseCode, MemberLimits, SigningKey},
 };
@@ -21,6 +21,8 @@ pub(super) fn connection_settings(settings: &Settings) -> ConnectionSettings {
         hook_timeout: server.hook_timeout,
         strict_protocol: server.strict_protocol,
         raw_heartbeats: settings.heartbeat.raw_pairs.clone(),
+        // What is none has been refused with the settings.
+        trusted_proxies: server.trusted_proxies.iter().filter_map(|proxy| proxy.parse::<TrustedProxy>().ok()).collect(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod list;
 mod locks;
+mod net;
 mod number;
 mod quantity;
 mod table;
@@ -16,10 +17,11 @@ pub(super) use locks::{
     broadcast_channel_if_any, broadcast_event, channel_part, channel_pattern_if_any, context_field, endpoint_name, event_topic, event_type,
     identifier_if_any, listener_name, template,
 };
+pub(super) use net::{no_bind_or_address, no_path_or_socket, trusted_proxy};
 pub(super) use number::{Choice, Flag, Number};
 pub(super) use quantity::{KIB, MIB, Size, Time, size_text, time_text};
 pub(super) use table::{HeaderMap, TextMap};
-pub(super) use text::{SecretText, Text, directory, host, identifier, log_filter, origin, path_prefix};
+pub(super) use text::{SecretText, Text, directory, file_if_any, host, identifier, log_filter, origin, path_prefix};
 pub(super) use url::{UrlText, http_url, no_url_or_http, no_url_or_postgres, store_url};
 pub(super) use word::{Keyword, Word, Words, keywords};
 

@@ -100,6 +100,11 @@ pub(crate) fn directory(text: &str) -> Result<(), Reason> {
     only(text, |c| !c.is_control(), PRINTABLE)
 }
 
+/// Nothing, or a file.
+pub(crate) fn file_if_any(text: &str) -> Result<(), Reason> {
+    if text.is_empty() { Ok(()) } else { directory(text) }
+}
+
 /// An application's id or key: it stands in a path, in a query and before the colon of a signature.
 pub(crate) fn identifier(text: &str) -> Result<(), Reason> {
     not_empty(text)?;
