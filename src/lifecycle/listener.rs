@@ -4,6 +4,7 @@
 //! effect is committed together with its offset: exactly once, whatever is killed in between. Neither knows how entries are read,
 //! claimed or tried again: that is the dispatcher's.
 
+mod endpoint;
 mod erased;
 mod filter;
 mod retry;
@@ -12,6 +13,7 @@ use std::{fmt, future::Future, ops::Deref};
 
 use sqlx::PgConnection;
 
+pub(crate) use self::endpoint::{Batching, ENDPOINT_PREFIX, Endpoint, EndpointOptions, consumer_name, endpoint_of};
 pub(crate) use self::erased::{BoxedListener, ErasedListener, ErasedTransactional};
 pub(super) use self::retry::{Fault, is_outage};
 pub use self::{filter::EventFilter, retry::Retry};

@@ -3,6 +3,8 @@
 pub(crate) mod broadcast;
 pub(crate) mod http;
 pub(crate) mod orders;
+mod post;
+pub(crate) mod webhook;
 
 #[cfg(test)]
 pub(crate) mod tests;

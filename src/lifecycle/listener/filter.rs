@@ -1,8 +1,8 @@
 //! Which entries a listener is told of.
 
-use crate::lifecycle::store::EventRow;
+use crate::lifecycle::store::{EventKind, EventRow};
 
-/// An app, and names of events. The default lets everything through.
+/// An app, and names of events. The default lets everything through, but for webhooks: they are their endpoints'.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
     app: Option<String>,
@@ -26,7 +26,7 @@ impl EventFilter {
 
     /// Whether an entry is let through.
     pub fn matches(&self, event: &EventRow) -> bool {
-        self.matches_names(&event.app, &event.event_type)
+        event.kind != EventKind::Webhook && self.matches_names(&event.app, &event.event_type)
     }
 
     pub(in crate::lifecycle) fn matches_names(&self, app: &str, event_type: &str) -> bool {
@@ -58,6 +58,7 @@ mod tests {
             assert_eq!(any.clone().events(names).matches(&locked), expected, "{names:?}");
         }
         assert!(any.clone().app(&locked.app).matches(&locked));
-        assert!(!any.app("other").events(["Order*"]).matches(&locked));
+        assert!(!any.clone().app("other").events(["Order*"]).matches(&locked));
+        assert!(!any.matches(&EventRow { kind: EventKind::Webhook, ..locked }), "a webhook is for endpoints only");
     }
 }

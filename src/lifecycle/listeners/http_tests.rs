@@ -28,18 +28,18 @@ const SECRET: &str = "app-secret-that-nobody-may-see";
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-struct Request {
-    head: String,
-    body: String,
+pub(in crate::lifecycle) struct Request {
+    pub(in crate::lifecycle) head: String,
+    pub(in crate::lifecycle) body: String,
 }
 
 impl Request {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(in crate::lifecycle) fn header(&self, name: &str) -> Option<&str> {
         let line = self.head.lines().find(|line| line.to_ascii_lowercase().starts_with(&format!("{name}: ")))?;
         line.split_once(": ").map(|(_, value)| value)
     }
 
-    fn json(&self) -> Value {
+    pub(in crate::lifecycle) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 }
@@ -47,13 +47,13 @@ impl Request {
 type Answers = Arc<dyn Fn(&Request) -> &'static str + Send + Sync>;
 
 /// An HTTP server that keeps what it gets. An empty answer is none at all, ever.
-struct Endpoint {
-    url: String,
+pub(in crate::lifecycle) struct Endpoint {
+    pub(in crate::lifecycle) url: String,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Endpoint {
-    async fn start(answer: impl Fn(&Request) -> &'static str + Send + Sync + 'static) -> Self {
+    pub(in crate::lifecycle) async fn start(answer: impl Fn(&Request) -> &'static str + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/holdline", listener.local_addr().unwrap());
         let requests = Arc::<Mutex<Vec<_>>>::default();
@@ -66,7 +66,7 @@ impl Endpoint {
         Self { url, requests }
     }
 
-    fn got(&self) -> Vec<Request> {
+    pub(in crate::lifecycle) fn got(&self) -> Vec<Request> {
         self.requests.lock().clone()
     }
 
@@ -102,8 +102,8 @@ async fn serve(mut stream: TcpStream, kept: Arc<Mutex<Vec<Request>>>, answer: An
     }
 }
 
-const OK: &str = "HTTP/1.1 204 No Content\r\n\r\n";
-const FAILS: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
+pub(in crate::lifecycle) const OK: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+pub(in crate::lifecycle) const FAILS: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
 
 fn settings(url: &str) -> HttpDeliverySettings {
     HttpDeliverySettings {
