@@ -246,16 +246,17 @@ impl Broker {
         let now = Instant::now();
         for channel in publication.channels() {
             let keep_for = channel.kind().cache.then_some(hub.app().limits.cache_ttl);
-            let delivery =
-                Delivery { event: publication.event(), data: publication.data(), user_id: None, except: publication.except(), keep_for };
+            let (event, data) = (publication.event(), publication.data());
+            let delivery = Delivery { event, data, user_id: None, except: publication.except(), sender: None, keep_for };
             hub.deliver(channel, &delivery, now);
         }
     }
 
     /// Relays a client event to the other subscribers of its channel. It is never kept (protocol.md 3).
     pub(crate) fn relay(&self, hub: &Hub, sender: SocketId, event: &ClientEvent) {
-        let delivery =
-            Delivery { event: &event.event, data: &event.data, user_id: event.user_id.as_deref(), except: Some(sender), keep_for: None };
+        let ClientEvent { channel: _, event: name, data, user_id } = event;
+        let (user_id, sender) = (user_id.as_deref(), Some(sender));
+        let delivery = Delivery { event: name, data, user_id, except: sender, sender, keep_for: None };
         hub.deliver(&event.channel, &delivery, Instant::now());
     }
 

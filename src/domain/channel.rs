@@ -11,13 +11,13 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
-    Conn,
+    ChannelWatch, Conn, Seen,
     presence::Presence,
     subscribers::{Subscriber, Subscribers},
 };
 use crate::protocol::{
     ChannelName, Member, ServerFrame, SocketId, WireFrame,
-    limits::{SUBSCRIPTION_COUNT_EAGER, SUBSCRIPTION_COUNT_INTERVAL},
+    limits::{CACHE_MISS_INTERVAL, SUBSCRIPTION_COUNT_EAGER, SUBSCRIPTION_COUNT_INTERVAL},
     presence_succeeded,
 };
 
@@ -36,6 +36,19 @@ struct State {
     presence: Presence,
     cached: Option<Cached>,
     count: CountNotice,
+    /// When the watch was told of a cache miss.
+    missed_at: Option<Instant>,
+}
+
+/// What the application says of all its channels, as far as it concerns this one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules<'a> {
+    /// Most distinct users.
+    pub(super) max_members: usize,
+    /// Whether subscribers are told how many they are.
+    pub(super) tell_count: bool,
+    /// Who is told what happens.
+    pub(super) watch: Option<&'a dyn ChannelWatch>,
 }
 
 /// The last published event of a cache channel.
@@ -104,6 +117,8 @@ pub struct Delivery<'a> {
     pub user_id: Option<&'a str>,
     /// The connection that must not get it.
     pub except: Option<SocketId>,
+    /// The connection that sent it, if it is a client event.
+    pub sender: Option<SocketId>,
     /// Keep it this long for later subscribers: cache channels.
     pub keep_for: Option<Duration>,
 }
@@ -137,20 +152,24 @@ impl Channel {
     }
 
     /// Steps 5 to 10 of protocol.md 2.3, in one critical section.
-    pub(super) fn join(&self, join: &Join<'_>, max_members: usize, tell_count: bool) -> Result<Result<Joined, ChannelFull>, Retired> {
+    pub(super) fn join(&self, join: &Join<'_>, rules: Rules<'_>) -> Result<Result<Joined, ChannelFull>, Retired> {
         let mut state = self.live()?;
         if state.subscribers.contains(join.conn.socket_id()) {
             join.conn.push(self.success(&state));
             return Ok(Ok(Joined::Again));
         }
         let newcomer = match join.member {
-            Some(member) if !state.presence.contains(&member.user_id) && state.presence.len() >= max_members => {
+            Some(member) if !state.presence.contains(&member.user_id) && state.presence.len() >= rules.max_members => {
                 return Ok(Err(ChannelFull));
             }
             Some(member) => state.presence.join(member),
             None => false,
         };
+        if state.subscribers.len() == 0 {
+            self.tell(rules, Seen::Occupied);
+        }
         if let (true, Some(member)) = (newcomer, join.member) {
+            self.tell(rules, Seen::MemberAdded(&member.user_id));
             state.subscribers.push_all(&ServerFrame::MemberAdded { channel: self.name.as_str(), member }.encode(), None);
         }
         let user_id = join.member.map(|member| Arc::clone(&member.user_id));
@@ -162,13 +181,25 @@ impl Channel {
         if self.name.kind().cache {
             join.conn.push(match state.fresh(join.now) {
                 Some(cached) => cached.frame.clone(),
-                None => ServerFrame::CacheMiss { channel: self.name.as_str() }.encode(),
+                None => {
+                    if rules.watch.is_some() && !state.missed_recently(join.now) {
+                        state.missed_at = Some(join.now);
+                        self.tell(rules, Seen::CacheMiss);
+                    }
+                    ServerFrame::CacheMiss { channel: self.name.as_str() }.encode()
+                }
             });
         }
-        if tell_count {
-            self.tell_count(&mut state, join.now);
+        if rules.tell_count {
+            self.tell_count(&mut state, rules, join.now);
         }
         Ok(Ok(Joined::New))
+    }
+
+    fn tell(&self, rules: Rules<'_>, seen: Seen<'_>) {
+        if let Some(watch) = rules.watch {
+            watch.saw(&self.name, seen);
+        }
     }
 
     fn success(&self, state: &State) -> WireFrame {
@@ -181,25 +212,33 @@ impl Channel {
     }
 
     /// Takes a connection out. A channel that is left without anything to keep is retired in the same critical section.
-    pub(super) fn leave(&self, socket_id: SocketId, tell_count: bool, now: Instant) -> Left {
+    pub(super) fn leave(&self, socket_id: SocketId, rules: Rules<'_>, now: Instant) -> Left {
         let mut state = self.state.lock();
         if let Some(gone) = state.subscribers.remove(socket_id) {
             if let Some(user_id) = gone.user_id.filter(|id| state.presence.leave(id)) {
+                self.tell(rules, Seen::MemberRemoved(&user_id));
                 let frame = ServerFrame::MemberRemoved { channel: self.name.as_str(), user_id: &user_id }.encode();
                 state.subscribers.push_all(&frame, None);
             }
-            if tell_count {
-                self.tell_count(&mut state, now);
+            if rules.tell_count {
+                self.tell_count(&mut state, rules, now);
+            }
+            if state.subscribers.len() == 0 {
+                self.tell(rules, Seen::Vacated);
             }
         }
         state.retire_if_unused(now)
     }
 
     /// Pushes one frame to every subscriber but the excluded one, and keeps it where it has to be kept.
-    pub(super) fn deliver(&self, delivery: &Delivery<'_>, now: Instant) -> Result<usize, Retired> {
+    pub(super) fn deliver(&self, delivery: &Delivery<'_>, rules: Rules<'_>, now: Instant) -> Result<usize, Retired> {
         let frame = delivery.encode(&self.name);
         let mut state = self.live()?;
         let reached = state.subscribers.push_all(&frame, delivery.except);
+        if let Some(sender) = delivery.sender {
+            let Delivery { event, data, user_id, .. } = *delivery;
+            self.tell(rules, Seen::ClientEvent { event, data, sender, user_id });
+        }
         if let Some(ttl) = delivery.keep_for {
             state.cached = Some(Cached { frame, data: delivery.data.into(), expires_at: now + ttl });
         }
@@ -207,7 +246,7 @@ impl Channel {
     }
 
     /// Tells everybody how many they are: at once on a small channel, at most every five seconds on a large one (2.9).
-    fn tell_count(&self, state: &mut State, now: Instant) {
+    fn tell_count(&self, state: &mut State, rules: Rules<'_>, now: Instant) {
         let count = state.subscribers.len();
         let recently = state.count.told_at.is_some_and(|at| now.saturating_duration_since(at) < SUBSCRIPTION_COUNT_INTERVAL);
         if count > SUBSCRIPTION_COUNT_EAGER && recently {
@@ -216,13 +255,14 @@ impl Channel {
         }
         state.count = CountNotice { told_at: Some(now), owed: false };
         state.subscribers.push_all(&ServerFrame::SubscriptionCount { channel: self.name.as_str(), count }.encode(), None);
+        self.tell(rules, Seen::SubscriptionCount(count));
     }
 
     /// The work that time brings: a count that is owed, a cached event that has expired.
-    pub(super) fn tick(&self, now: Instant) -> Left {
+    pub(super) fn tick(&self, rules: Rules<'_>, now: Instant) -> Left {
         let mut state = self.state.lock();
         if state.count.owed {
-            self.tell_count(&mut state, now);
+            self.tell_count(&mut state, rules, now);
         }
         state.retire_if_unused(now)
     }
@@ -247,11 +287,16 @@ impl State {
         self.cached.as_ref().filter(|cached| cached.expires_at > now)
     }
 
+    fn missed_recently(&self, now: Instant) -> bool {
+        self.missed_at.is_some_and(|at| now.saturating_duration_since(at) < CACHE_MISS_INTERVAL)
+    }
+
     fn retire_if_unused(&mut self, now: Instant) -> Left {
         if self.fresh(now).is_none() {
             self.cached = None;
         }
-        if self.subscribers.len() > 0 || self.cached.is_some() {
+        // A channel that is made anew does not know that a miss was told of.
+        if self.subscribers.len() > 0 || self.cached.is_some() || self.missed_recently(now) {
             return Left::Occupied;
         }
         self.retired = true;

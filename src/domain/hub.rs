@@ -13,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    App, CloseCause, Conn, ConnState, Rates,
+    App, ChannelWatch, CloseCause, Conn, ConnState, Rates,
     channel::{ChannelFull, ChannelInfo, Delivery, Join, Joined},
     registry::Registry,
     users::Users,
@@ -60,6 +60,11 @@ impl Hub {
     /// How fast it may publish and ask over HTTP.
     pub fn rates(&self) -> &Rates {
         &self.rates
+    }
+
+    /// From here on, somebody is told what happens on the channels. To be called before anybody connects.
+    pub fn watch(&self, watch: Arc<dyn ChannelWatch>) {
+        self.channels.watch(watch);
     }
 
     /// Gives a connection its place, before it is answered; every connection counts, subscribed or not.
@@ -231,7 +236,7 @@ mod tests {
     }
 
     fn event(data: &str) -> Delivery<'_> {
-        Delivery { event: "e", data, user_id: None, except: None, keep_for: None }
+        Delivery { event: "e", data, user_id: None, except: None, sender: None, keep_for: None }
     }
 
     #[test]

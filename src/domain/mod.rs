@@ -50,6 +50,6 @@ pub use proxies::{NoProxy, TrustedProxies, TrustedProxy};
 pub use rates::{Rates, TooFast};
 pub use router::{MessageRouter, RouteFuture};
 pub use template::{Carrier, Placeholder, Template, TemplateError};
-pub use watch::{WebhookFilter, WebhookKind};
+pub use watch::{ChannelWatch, Seen, WebhookFilter, WebhookKind};
 pub use words::UnknownWord;
 pub(crate) use words::words;

@@ -6,13 +6,16 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Instant,
 };
 
 use parking_lot::RwLock;
 
-use super::channel::{Channel, ChannelFull, ChannelInfo, Delivery, Join, Joined, Left, Retired};
+use super::{
+    ChannelWatch,
+    channel::{Channel, ChannelFull, ChannelInfo, Delivery, Join, Joined, Left, Retired, Rules},
+};
 use crate::protocol::{ChannelName, SocketId};
 
 const SHARDS: usize = 64;
@@ -28,11 +31,29 @@ pub(super) struct Registry {
     max_members: usize,
     /// Whether subscribers are told how many they are.
     tell_count: bool,
+    /// Who is told what happens.
+    watch: OnceLock<Arc<dyn ChannelWatch>>,
 }
 
 impl Registry {
     pub(super) fn new(max_members: usize, tell_count: bool) -> Self {
-        Self { shards: (0..SHARDS).map(|_| Shard::default()).collect(), hasher: RandomState::new(), max_members, tell_count }
+        Self {
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            hasher: RandomState::new(),
+            max_members,
+            tell_count,
+            watch: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn watch(&self, watch: Arc<dyn ChannelWatch>) {
+        // An application has one watch, from the start of its server.
+        let _ = self.watch.set(watch);
+    }
+
+    fn rules(&self, name: &ChannelName) -> Rules<'_> {
+        let tell_count = self.tell_count && !name.kind().is_presence();
+        Rules { max_members: self.max_members, tell_count, watch: self.watch.get().map(Arc::as_ref) }
     }
 
     fn shard(&self, name: &str) -> &Shard {
@@ -75,8 +96,7 @@ impl Registry {
     }
 
     pub(super) fn join(&self, name: &ChannelName, join: &Join<'_>) -> Result<Joined, ChannelFull> {
-        let tell_count = self.tell_count && !name.kind().is_presence();
-        let joined = self.with_channel(name, |channel| channel.join(join, self.max_members, tell_count));
+        let joined = self.with_channel(name, |channel| channel.join(join, self.rules(name)));
         if joined.is_err() {
             // The channel may have been made for this refused join.
             self.leave(name, join.conn.socket_id(), join.now);
@@ -86,7 +106,7 @@ impl Registry {
 
     pub(super) fn leave(&self, name: &ChannelName, socket_id: SocketId, now: Instant) {
         if let Some(channel) = self.find(name)
-            && channel.leave(socket_id, self.tell_count && !name.kind().is_presence(), now) == Left::Empty
+            && channel.leave(socket_id, self.rules(name), now) == Left::Empty
         {
             self.forget(&channel);
         }
@@ -96,10 +116,10 @@ impl Registry {
     /// event.
     pub(super) fn deliver(&self, name: &ChannelName, delivery: &Delivery<'_>, now: Instant) -> usize {
         if delivery.keep_for.is_some() {
-            return self.with_channel(name, |channel| channel.deliver(delivery, now));
+            return self.with_channel(name, |channel| channel.deliver(delivery, self.rules(name), now));
         }
         // Retired means that the last subscriber has left: nobody is there to reach.
-        self.find(name).map_or(0, |channel| channel.deliver(delivery, now).unwrap_or(0))
+        self.find(name).map_or(0, |channel| channel.deliver(delivery, self.rules(name), now).unwrap_or(0))
     }
 
     pub(super) fn info(&self, name: &ChannelName, now: Instant) -> ChannelInfo {
@@ -124,7 +144,7 @@ impl Registry {
     pub(super) fn tick(&self, now: Instant) {
         for shard in &self.shards {
             let channels: Vec<_> = shard.read().values().filter(|c| self.tell_count || c.name().kind().cache).cloned().collect();
-            for channel in channels.iter().filter(|channel| channel.tick(now) == Left::Empty) {
+            for channel in channels.iter().filter(|channel| channel.tick(self.rules(channel.name()), now) == Left::Empty) {
                 self.forget(channel);
             }
         }

@@ -1,6 +1,46 @@
 //! What happens on channels, for those who are told of it from outside: the kinds, and who wants which of them.
 
+use std::fmt;
+
 use super::words;
+use crate::protocol::{ChannelName, SocketId};
+
+/// Somebody outside who is told what happens on the channels of an application.
+///
+/// It is told under the channel's lock, so that the order of what it hears about a channel is the order in which it happened. It must
+/// not wait for anything, and must not call back.
+pub trait ChannelWatch: fmt::Debug + Send + Sync {
+    /// This happened on this channel. Never told of user channels.
+    fn saw(&self, channel: &ChannelName, seen: Seen<'_>);
+}
+
+/// Something that happened on a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen<'a> {
+    /// Its first subscription here.
+    Occupied,
+    /// Its last subscription here is gone.
+    Vacated,
+    /// The first connection here of this user.
+    MemberAdded(&'a str),
+    /// The last one is gone.
+    MemberRemoved(&'a str),
+    /// A client event was accepted.
+    ClientEvent {
+        /// Its name.
+        event: &'a str,
+        /// Its data, as it was relayed.
+        data: &'a str,
+        /// Who sent it.
+        sender: SocketId,
+        /// The member who sent it, on a presence channel.
+        user_id: Option<&'a str>,
+    },
+    /// A subscriber found the cache empty; said at most once in [`CACHE_MISS_INTERVAL`](crate::protocol::limits::CACHE_MISS_INTERVAL).
+    CacheMiss,
+    /// How many subscriptions there are here, whenever subscribers are told.
+    SubscriptionCount(usize),
+}
 
 words! {
     /// What a webhook tells of (protocol.md 7).
@@ -68,3 +108,7 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod channel_tests;

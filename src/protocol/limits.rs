@@ -32,5 +32,7 @@ pub const TIMESTAMP_TOLERANCE: Duration = Duration::from_secs(600);
 pub const SUBSCRIPTION_COUNT_EAGER: usize = 100;
 /// The interval of `subscription_count` on a large channel (2.9).
 pub const SUBSCRIPTION_COUNT_INTERVAL: Duration = Duration::from_secs(5);
+/// A channel's cache misses are told to webhooks at most once in this time (7).
+pub const CACHE_MISS_INTERVAL: Duration = Duration::from_secs(10);
 /// Longest reason in a close frame, in bytes: a control frame holds 125, two of them are the code (RFC 6455 5.5).
 pub const MAX_CLOSE_REASON: usize = 123;
