@@ -164,6 +164,7 @@ impl LifecycleStore for FakeStore {
 
     pass! {
         set_draining(node: Incarnation) -> ();
+        record(node: Incarnation, sightings: &'a Sightings) -> ();
         force_release(by: Incarnation, fence: Fence, cause: CloseCause) -> bool;
         due_shards() -> Vec<Shard>;
         sweep(by: Incarnation, shard: Shard, limit: u32) -> Swept;

@@ -90,11 +90,11 @@ pub trait LifecycleStore: Send + Sync + fmt::Debug {
     /// many entries the log got.
     fn release<'a>(&'a self, lane: Lane, node: Incarnation, ops: &'a [ReleaseOp]) -> StoreFuture<'a, u64>;
 
-    /// Records who is on which channels, and appends the webhooks that follow. A batch is written whole, in order, and once.
-    fn record<'a>(&'a self, node: Incarnation, sightings: &'a Sightings) -> StoreFuture<'a, ()> {
-        let _ = (node, sightings);
-        Box::pin(async { Ok(()) })
-    }
+    /// Records who is on which channels, and appends the webhooks that follow. A batch is written whole, in order, and once: one whose
+    /// number is not above the last of its node changes nothing.
+    ///
+    /// Fails with [`StoreError::Invalid`] if one of them cannot be stored, and writes nothing: see [`Sighting::validate`].
+    fn record<'a>(&'a self, node: Incarnation, sightings: &'a Sightings) -> StoreFuture<'a, ()>;
 
     /// Ends one lock, whoever holds it. False if it is over already.
     fn force_release(&self, by: Incarnation, fence: Fence, cause: CloseCause) -> StoreFuture<'_, bool>;
@@ -102,10 +102,11 @@ pub trait LifecycleStore: Send + Sync + fmt::Debug {
     /// Shards that [`Self::sweep`] has work in. A read.
     fn due_shards(&self) -> StoreFuture<'_, Vec<Shard>>;
 
-    /// Drops up to `limit` holds of fenced nodes, and ends up to `limit` graces that are over.
+    /// Drops up to `limit` holds of fenced nodes, and ends up to `limit` graces that are over; the same for what fenced nodes saw on
+    /// channels, and for channels and members that have been away for their delay.
     fn sweep(&self, by: Incarnation, shard: Shard, limit: u32) -> StoreFuture<'_, Swept>;
 
-    /// Marks fenced nodes without holds as swept. How many.
+    /// Marks fenced nodes of which nothing is left as swept. How many.
     fn finish_dead(&self, by: Incarnation) -> StoreFuture<'_, u64>;
 
     /// The digest of a node's holds.

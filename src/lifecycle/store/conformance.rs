@@ -6,6 +6,7 @@ pub(in crate::lifecycle) mod cluster;
 mod consumers;
 mod harness;
 mod locks;
+mod occupancy;
 mod outcomes;
 mod postgres;
 mod sqlite;
@@ -58,4 +59,18 @@ over_all_stores! {
     consumers::what_is_parked_is_tried_again_key_by_key_in_order,
     consumers::an_operator_can_skip_rewind_and_drop,
     consumers::retention_stops_at_the_slowest_consumer_and_at_parked_entries,
+    occupancy::the_first_node_occupies_and_the_last_vacates,
+    occupancy::who_comes_back_within_the_delay_was_never_gone,
+    occupancy::without_a_delay_every_change_is_told_at_once,
+    occupancy::a_channel_is_told_before_its_members_and_after_them,
+    occupancy::a_dead_node_vacates_once_whatever_the_limit_of_a_sweep,
+    occupancy::a_restart_is_told_only_if_it_outlasts_the_delay,
+    occupancy::a_batch_is_recorded_once,
+    occupancy::a_fenced_node_records_nothing,
+    occupancy::events_stand_where_they_happened,
+    occupancy::what_cannot_be_recorded_is_refused_and_named,
+    occupancy::a_clock_that_was_set_back_makes_no_delay_longer,
+    occupancy::a_channel_waits_for_members_with_a_longer_delay,
+    occupancy::a_thousand_members_join_and_leave,
+    occupancy::the_log_of_any_sightings_is_that_of_a_simple_model,
 }

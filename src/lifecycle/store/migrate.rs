@@ -54,11 +54,9 @@ macro_rules! migrations {
     };
 }
 
-pub(super) const POSTGRES: &[Migration] =
-    migrations!("postgres": 1 "0001_nodes", 2 "0002_locks_and_holds", 3 "0003_event_log", 4 "0004_consumers", 5 "0005_held",);
+pub(super) const POSTGRES: &[Migration] = migrations!("postgres": 1 "0001_nodes", 2 "0002_locks_and_holds", 3 "0003_event_log", 4 "0004_consumers", 5 "0005_held", 6 "0006_occupancy",);
 
-pub(super) const SQLITE: &[Migration] =
-    migrations!("sqlite": 1 "0001_nodes", 2 "0002_locks_and_holds", 3 "0003_event_log", 4 "0004_consumers", 5 "0005_held",);
+pub(super) const SQLITE: &[Migration] = migrations!("sqlite": 1 "0001_nodes", 2 "0002_locks_and_holds", 3 "0003_event_log", 4 "0004_consumers", 5 "0005_held", 6 "0006_occupancy",);
 
 impl Migration {
     /// SHA-256 of the text, in hexadecimal.
@@ -115,29 +113,35 @@ mod tests {
         POSTGRES[..count].iter().map(|migration| (migration.version, migration.checksum())).collect()
     }
 
+    /// All steps there are.
+    const ALL: usize = POSTGRES.len();
+    const NEWEST: i64 = ALL as i64;
+
     #[test]
     fn an_empty_and_an_old_database_are_brought_up_to_date() {
-        assert_eq!(missing(POSTGRES, Found::Nothing, Migrations::Apply).unwrap().len(), 5);
-        assert_eq!(missing(POSTGRES, Found::Applied(&applied(4)), Migrations::Apply).unwrap()[0].version, 5);
-        assert!(missing(POSTGRES, Found::Applied(&applied(5)), Migrations::Forbid).unwrap().is_empty());
+        assert_eq!(missing(POSTGRES, Found::Nothing, Migrations::Apply).unwrap().len(), ALL);
+        assert_eq!(missing(POSTGRES, Found::Applied(&applied(ALL - 1)), Migrations::Apply).unwrap()[0].version, NEWEST);
+        assert!(missing(POSTGRES, Found::Applied(&applied(ALL)), Migrations::Forbid).unwrap().is_empty());
     }
 
     #[test]
     fn what_does_not_fit_is_refused_with_its_reason() {
         assert!(matches!(missing(POSTGRES, Found::Nothing, Migrations::Forbid), Err(StoreError::SchemaMissing)));
         let older = missing(POSTGRES, Found::Applied(&applied(4)), Migrations::Forbid);
-        assert!(matches!(older, Err(StoreError::SchemaOlder { found: 4, known: 5 })));
-        let mut newer = applied(5);
-        newer.push((6, "0".to_owned()));
+        assert!(matches!(older, Err(StoreError::SchemaOlder { found: 4, known: NEWEST })));
+        let mut newer = applied(ALL);
+        newer.push((NEWEST + 1, "0".to_owned()));
         assert!(matches!(
             missing(POSTGRES, Found::Applied(&newer), Migrations::Apply),
-            Err(StoreError::SchemaNewer { found: 6, known: 5 })
+            Err(StoreError::SchemaNewer { found, known: NEWEST }) if found == NEWEST + 1
         ));
         assert!(matches!(missing(POSTGRES, Found::NoRecord, Migrations::Apply), Err(StoreError::SchemaBroken { .. })));
-        assert!(matches!(missing(POSTGRES, Found::Applied(&applied(5)[1..]), Migrations::Apply), Err(StoreError::SchemaBroken { .. })));
-        let mut altered = applied(5);
+        let broken =
+            |applied: &[_]| matches!(missing(POSTGRES, Found::Applied(applied), Migrations::Apply), Err(StoreError::SchemaBroken { .. }));
+        assert!(broken(&applied(ALL)[1..]));
+        let mut altered = applied(ALL);
         altered[2].1.clear();
-        assert!(matches!(missing(POSTGRES, Found::Applied(&altered), Migrations::Apply), Err(StoreError::SchemaBroken { .. })));
+        assert!(broken(&altered));
     }
 
     #[test]

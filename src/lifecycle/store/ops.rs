@@ -309,7 +309,7 @@ impl NewEvent {
     }
 }
 
-fn text(what: &'static str, text: &str, limit: usize) -> Result<(), InvalidOp> {
+pub(super) fn text(what: &'static str, text: &str, limit: usize) -> Result<(), InvalidOp> {
     match text.len() {
         0 => Err(InvalidOp::Empty { what }),
         bytes if bytes > limit => Err(InvalidOp::TooLong { what, bytes, limit }),
@@ -328,7 +328,7 @@ fn topic(topic: &str) -> Result<(), InvalidOp> {
     }
 }
 
-fn json(what: &'static str, value: &Value, limit: usize) -> Result<(), InvalidOp> {
+pub(super) fn json(what: &'static str, value: &Value, limit: usize) -> Result<(), InvalidOp> {
     fn has_zero(value: &Value) -> bool {
         match value {
             Value::String(text) => text.contains('\0'),

@@ -1,12 +1,13 @@
 //! The store for any number of nodes.
 //!
 //! A write is one auto-committed `SELECT holdline.f(…)`: a broker that stops in the middle of one, for good or for a while, keeps
-//! nobody waiting. Each lane has a connection of its own, the heartbeat and the housekeeping too, so that no work waits behind
-//! another's; reads have a small pool. The logic is in `migrations/postgres`.
+//! nobody waiting. Each lane has a connection of its own, the heartbeat, the housekeeping and the record of who is on which channels
+//! too, so that no work waits behind another's; reads have a small pool. The logic is in `migrations/postgres`.
 
 mod bell;
 mod consumers;
 mod nodes;
+mod occupancy;
 mod parked;
 mod reads;
 mod rows;
@@ -23,7 +24,7 @@ use self::session::{Limits, Slot};
 use super::{
     Ack, Answer, Bell, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, Delivery, EventRow, Fence, HeldHold, HoldDigest, Incarnation,
     Lane, LifecycleStore, LockQuery, LockRow, Migrated, Migrations, NewNode, NodeRow, NodeView, ParkReason, ParkedRow, ReleaseOp, Shard,
-    StartAt, Step, StoreError, StoreFuture, StoreLimits, Swept,
+    Sightings, StartAt, Step, StoreError, StoreFuture, StoreLimits, Swept,
 };
 
 /// How to reach the database.
@@ -76,6 +77,7 @@ pub struct PostgresStore {
     heartbeat: Slot,
     housekeeping: Slot,
     ringing: Slot,
+    recording: Slot,
     reads: PgPool,
     direct: PgConnectOptions,
     call_timeout: Duration,
@@ -130,6 +132,7 @@ impl PostgresStore {
             heartbeat: slot(),
             housekeeping: slot(),
             ringing: slot(),
+            recording: slot(),
             reads,
             direct,
             call_timeout: limits.call,
@@ -212,6 +215,10 @@ impl LifecycleStore for PostgresStore {
 
     fn release<'a>(&'a self, lane: Lane, node: Incarnation, ops: &'a [ReleaseOp]) -> StoreFuture<'a, u64> {
         Box::pin(writes::release(self.lane(lane), node, ops, &self.limits, self.shards))
+    }
+
+    fn record<'a>(&'a self, node: Incarnation, sightings: &'a Sightings) -> StoreFuture<'a, ()> {
+        Box::pin(occupancy::record(&self.recording, node, sightings, self.shards))
     }
 
     fn force_release(&self, by: Incarnation, fence: Fence, cause: CloseCause) -> StoreFuture<'_, bool> {

@@ -182,7 +182,7 @@ impl FromIterator<HoldId> for HoldDigest {
 pub enum Swept {
     /// Somebody is at work in the shard: try another.
     Busy,
-    /// So many holds were dropped and graces ended. Less than the limit: the shard is done.
+    /// So much was dropped and ended. Less than the limit: the shard is done.
     Done(u32),
 }
 

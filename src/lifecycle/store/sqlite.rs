@@ -6,6 +6,7 @@
 
 mod consumers;
 mod nodes;
+mod occupancy;
 mod parked;
 mod reads;
 mod rows;
@@ -25,7 +26,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::{
     Ack, Answer, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, DataDirectory, Delivery, EventRow, Fence, HeldHold, HoldDigest,
     Incarnation, Lane, LifecycleStore, LockQuery, LockRow, Migrated, Migrations, NewNode, NodeRow, NodeView, ParkReason, ParkedRow,
-    ReleaseOp, Shard, StartAt, Step, StoreError, StoreFuture, StoreLimits, Swept,
+    ReleaseOp, Shard, Sightings, StartAt, Step, StoreError, StoreFuture, StoreLimits, Swept,
 };
 
 /// How long to wait for another process's lock on the file: a backup, a shell.
@@ -186,6 +187,10 @@ impl LifecycleStore for SqliteStore {
 
     fn release<'a>(&'a self, _lane: Lane, node: Incarnation, ops: &'a [ReleaseOp]) -> StoreFuture<'a, u64> {
         Box::pin(async move { writes::release(&mut *self.writer().await, node, ops, &self.limits).await })
+    }
+
+    fn record<'a>(&'a self, node: Incarnation, sightings: &'a Sightings) -> StoreFuture<'a, ()> {
+        Box::pin(async move { occupancy::record(&mut *self.writer().await, node, sightings).await })
     }
 
     fn force_release(&self, by: Incarnation, fence: Fence, cause: CloseCause) -> StoreFuture<'_, bool> {

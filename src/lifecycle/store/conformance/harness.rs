@@ -8,7 +8,10 @@ use std::{
 use serde_json::json;
 
 use super::cluster;
-use crate::lifecycle::store::*;
+use crate::lifecycle::store::{migrate, *};
+
+/// The version of the schema that this program knows.
+pub(super) const NEWEST: i64 = migrate::POSTGRES.len() as i64;
 
 pub(super) const LANE: Lane = Lane(0);
 
@@ -69,6 +72,24 @@ impl Case {
         }
     }
 
+    /// One more node, alive beside the first. An embedded database has one process: there, the first is raised from the dead.
+    pub(super) async fn another_node(&self, name: &str) -> Incarnation {
+        let node = self.store.register(&new_node(name)).await.unwrap();
+        if let Backdoor::Sqlite(store) = &self.backdoor {
+            store.run("UPDATE node SET state = 'alive', fenced_at = NULL, fenced_by = NULL, end_cause = NULL".to_owned()).await;
+        }
+        node
+    }
+
+    /// Lets all delays of what is vacant run out, in their order.
+    pub(super) async fn end_delays(&self) {
+        let delay = match &self.backdoor {
+            Backdoor::Sqlite(_) => "delay_ms",
+            Backdoor::Postgres(_) => "delay_ms * interval '1 ms'",
+        };
+        self.tamper("occupancy", &format!("vacant_until = vacant_until - {delay} WHERE vacant_until IS NOT NULL"), Duration::ZERO).await;
+    }
+
     pub(super) async fn commit(&self, op: &CommitOp) -> Answer {
         self.store.commit(LANE, self.node, std::slice::from_ref(op)).await.unwrap().remove(0)
     }
@@ -115,7 +136,12 @@ impl Case {
             let last = &mut last[event.shard.0 as usize];
             assert_eq!(event.position, *last + 1, "positions are dense");
             *last = event.position;
-            assert_eq!(event.shard, Shard::of(&event.app, &event.resource, self.shards()));
+            // A handler may emit one, too.
+            let shard = match event.kind {
+                EventKind::Webhook if event.socket_id.is_none() => Shard::of_webhooks(&event.app, self.shards()),
+                _ => Shard::of(&event.app, &event.resource, self.shards()),
+            };
+            assert_eq!(event.shard, shard);
         }
         assert_eq!(self.store.head().await.unwrap(), Cursor::from_positions(last), "the head is the end");
     }

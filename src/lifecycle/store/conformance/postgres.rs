@@ -6,7 +6,7 @@ use sqlx::Connection;
 
 use super::{
     cluster,
-    harness::{Case, LANE, gone, new_node, one},
+    harness::{Case, LANE, NEWEST, gone, new_node, one},
 };
 use crate::lifecycle::store::*;
 
@@ -233,7 +233,7 @@ async fn schemas_that_do_not_fit_and_roles_without_rights_are_refused_with_a_rea
     let (first, second) = tokio::join!(PostgresStore::migrate(&url, 16), PostgresStore::migrate(&url, 16));
     let mut steps = [first.unwrap(), second.unwrap()];
     steps.sort_by_key(|step| step.from);
-    assert_eq!(steps, [Migrated { from: 0, to: 5 }, Migrated { from: 5, to: 5 }]);
+    assert_eq!(steps, [Migrated { from: 0, to: NEWEST }, Migrated { from: NEWEST, to: NEWEST }]);
     PostgresStore::connect(forbid()).await.unwrap();
     assert!(matches!(connect(&poor).await, Err(StoreError::NotPermitted { .. })));
     cluster::run(&url, format!("GRANT USAGE ON SCHEMA holdline TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA holdline TO {role}")).await;
@@ -251,7 +251,7 @@ async fn schemas_that_do_not_fit_and_roles_without_rights_are_refused_with_a_rea
     cluster::run(&url, "DELETE FROM holdline.migration WHERE version = 2".to_owned()).await;
     assert!(matches!(connect(&url).await, Err(StoreError::SchemaBroken { .. })));
     cluster::run(&url, "INSERT INTO holdline.migration VALUES (99, 'later', '')".to_owned()).await;
-    assert!(matches!(connect(&url).await, Err(StoreError::SchemaNewer { found: 99, known: 5 })));
+    assert!(matches!(connect(&url).await, Err(StoreError::SchemaNewer { found: 99, known: NEWEST })));
     cluster::run(&url, "DROP TABLE holdline.migration".to_owned()).await;
     assert!(matches!(connect(&url).await, Err(StoreError::SchemaBroken { .. })));
     assert!(matches!(connect("postgres://localhost:1/none").await, Err(StoreError::Unavailable { .. })));

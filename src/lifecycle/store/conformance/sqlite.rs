@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::harness::{gone, new_node, one};
+use super::harness::{NEWEST, gone, new_node, one};
 use crate::lifecycle::store::*;
 
 const LANE: Lane = Lane(0);
@@ -44,7 +44,7 @@ async fn a_file_of_another_program_or_a_newer_one_is_refused() {
     let store = open(place.path()).await.unwrap();
     store.run("INSERT INTO migration VALUES (99, 'later', '', 0)".to_owned()).await;
     drop(store);
-    assert!(matches!(open(place.path()).await, Err(StoreError::SchemaNewer { found: 99, known: 5 })));
+    assert!(matches!(open(place.path()).await, Err(StoreError::SchemaNewer { found: 99, known: NEWEST })));
 
     let place = tempfile::tempdir().unwrap();
     let forbidden = SqliteStore::open(DataDirectory::open(place.path()).unwrap(), Migrations::Forbid, StoreLimits::default()).await;
@@ -90,11 +90,11 @@ async fn only_a_schema_that_is_known_is_opened_beside_its_process() {
     let database = DataDirectory::database_in(place.path());
     assert!(SqliteStore::open_to_operate(&database).await.is_err() && !database.exists(), "nothing is made");
     let directory = DataDirectory::open(place.path()).unwrap();
-    assert_eq!(SqliteStore::migrate(&directory).await.unwrap(), Migrated { from: 0, to: 5 });
-    assert_eq!(SqliteStore::migrate(&directory).await.unwrap(), Migrated { from: 5, to: 5 });
+    assert_eq!(SqliteStore::migrate(&directory).await.unwrap(), Migrated { from: 0, to: NEWEST });
+    assert_eq!(SqliteStore::migrate(&directory).await.unwrap(), Migrated { from: NEWEST, to: NEWEST });
     let store = SqliteStore::open(directory, Migrations::Forbid, StoreLimits::default()).await.unwrap();
     store.run("INSERT INTO migration VALUES (99, 'later', '', 0)".to_owned()).await;
-    assert!(matches!(SqliteStore::open_to_read(&database).await, Err(StoreError::SchemaNewer { found: 99, known: 5 })));
+    assert!(matches!(SqliteStore::open_to_read(&database).await, Err(StoreError::SchemaNewer { found: 99, known: NEWEST })));
     assert!(matches!(SqliteStore::open_to_operate(&database).await, Err(StoreError::SchemaNewer { .. })));
     store.run("DELETE FROM migration".to_owned()).await;
     assert!(SqliteStore::open_to_read(&database).await.is_err());

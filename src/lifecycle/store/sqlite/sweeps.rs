@@ -1,4 +1,4 @@
-//! The holds of earlier processes, graces that are over, the old end of the log.
+//! The holds of earlier processes, graces that are over, who is on channels no more, the old end of the log.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,6 +10,7 @@ use sqlx::SqliteConnection;
 
 use super::{
     nodes::KEEP_NODES,
+    occupancy,
     write::{SHARD, Write},
     writes::{self, LastWord},
 };
@@ -24,7 +25,9 @@ const KEEP_TOMBSTONES: Duration = Duration::from_secs(3600);
 pub(super) async fn due_shards(connection: &mut SqliteConnection) -> Result<Vec<Shard>, StoreError> {
     let due: bool = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM hold WHERE incarnation IN (SELECT incarnation FROM node WHERE state = 'fenced'))
-             OR EXISTS (SELECT 1 FROM lock WHERE state = 'grace' AND (grace_until <= ?1 OR grace_until > ?1 + grace_ms))",
+             OR EXISTS (SELECT 1 FROM lock WHERE state = 'grace' AND (grace_until <= ?1 OR grace_until > ?1 + grace_ms))
+             OR EXISTS (SELECT 1 FROM occupant WHERE incarnation IN (SELECT incarnation FROM node WHERE state = 'fenced'))
+             OR EXISTS (SELECT 1 FROM occupancy WHERE vacant_until <= ?1 OR vacant_until > ?1 + delay_ms)",
     )
     .bind(Timestamp::now().0)
     .fetch_one(connection)
@@ -58,7 +61,8 @@ pub(super) async fn sweep(connection: &mut SqliteConnection, by: Incarnation, li
         ends.push(LastWord { fence: Fence(fence), ending: Ending::Unclean, cause, socket_id, detected_ms: None });
     }
     writes::settle(&mut write, &ends).await?;
-    let done = dropped.len() + end_graces(&mut write, limit).await?;
+    let mut done = dropped.len() + end_graces(&mut write, limit).await?;
+    done += occupancy::drop_dead(&mut write, limit).await? + occupancy::end_vacancies(&mut write, limit).await?;
     write.commit().await?;
     Ok(Swept::Done(u32::try_from(done).unwrap_or(u32::MAX)))
 }
@@ -96,8 +100,12 @@ async fn end_graces(write: &mut Write<'_>, limit: u32) -> Result<usize, StoreErr
 pub(super) async fn finish_dead(connection: &mut SqliteConnection, by: Incarnation) -> Result<u64, StoreError> {
     let mut write = Write::begin(connection, by).await?;
     let finish = "UPDATE node SET state = 'swept' WHERE state = 'fenced'
-                     AND NOT EXISTS (SELECT 1 FROM hold h WHERE h.incarnation = node.incarnation)";
+                     AND NOT EXISTS (SELECT 1 FROM hold h WHERE h.incarnation = node.incarnation)
+                     AND NOT EXISTS (SELECT 1 FROM occupant o WHERE o.incarnation = node.incarnation)";
     let finished = sqlx::query(finish).execute(&mut *write.transaction).await?.rows_affected();
+    // They will never write again.
+    let forget = "DELETE FROM recorded WHERE incarnation IN (SELECT incarnation FROM node WHERE state = 'swept')";
+    sqlx::query(forget).execute(&mut *write.transaction).await?;
     write.commit().await?;
     Ok(finished)
 }

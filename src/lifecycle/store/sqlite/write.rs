@@ -1,11 +1,24 @@
 //! One write: a transaction that begins with the writer's lock, knows its node and time, and appends to the log.
 
+use serde_json::{Value, json};
 use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
 
 use crate::lifecycle::store::{EventKind, Fence, Incarnation, NewEvent, OpId, StoreError, Timestamp};
 
 /// The only shard.
 pub(super) const SHARD: i16 = 0;
+
+/// An entry that tells who is on a channel, or what happened there.
+pub(super) struct Webhook<'a> {
+    /// The application's id.
+    pub(super) app: &'a str,
+    /// Its name, such as `channel_occupied`.
+    pub(super) name: &'a str,
+    /// The channel.
+    pub(super) channel: &'a str,
+    /// Its other fields.
+    pub(super) payload: Value,
+}
 
 /// A transaction of one node.
 pub(super) struct Write<'c> {
@@ -89,6 +102,26 @@ impl<'c> Write<'c> {
             .execute(&mut *self.transaction)
             .await?;
         }
+        Ok(())
+    }
+
+    /// Appends webhooks.
+    pub(super) async fn append_webhooks(&mut self, webhooks: &[Webhook<'_>]) -> Result<(), StoreError> {
+        if webhooks.is_empty() {
+            return Ok(());
+        }
+        let appended = sqlx::query(
+            "INSERT INTO event (shard, position, kind, type, app, resource, incarnation, payload, at)
+             SELECT ?2, ?3 + w.key + 1, 'webhook', w.value ->> 0, w.value ->> 1, w.value ->> 2, ?4, w.value -> 3, ?5 FROM json_each(?1) w",
+        )
+        .bind(Value::from_iter(webhooks.iter().map(|webhook| json!([webhook.name, webhook.app, webhook.channel, webhook.payload]))))
+        .bind(SHARD)
+        .bind(self.position)
+        .bind(self.node.0)
+        .bind(self.now.0)
+        .execute(&mut *self.transaction)
+        .await?;
+        self.position += i64::try_from(appended.rows_affected()).unwrap_or(0);
         Ok(())
     }
 
