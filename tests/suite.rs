@@ -54,6 +54,7 @@ mod locks_cli;
 mod logs;
 mod memory;
 mod messages;
+mod metrics;
 mod order;
 mod presence;
 mod presence_crowd;

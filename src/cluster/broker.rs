@@ -11,7 +11,10 @@ use std::{
 
 use super::{NewPublication, Publication, PublishError, notices::ToConnections};
 use crate::{
-    domain::{App, ChannelInfo, ClientEvent, CloseCause, Conn, Delivery, Hub, OutboxMemory, OverQuota, Pressure},
+    domain::{
+        App, ChannelInfo, ClientEvent, CloseCause, Conn, Counts, Delivery, EventSource, HandshakeRefusal, Hub, OutboxMemory, OverQuota,
+        Pressure,
+    },
     lifecycle::LockManager,
     protocol::{ChannelName, CloseCode, SocketId},
 };
@@ -33,6 +36,8 @@ pub(super) struct Inner {
     draining: AtomicBool,
     locks: OnceLock<LockManager>,
     memory: Arc<OutboxMemory>,
+    /// Handshakes that name no application of ours.
+    strangers: Counts<{ HandshakeRefusal::ALL.len() }>,
 }
 
 /// Why a connection is not admitted.
@@ -93,6 +98,7 @@ impl Broker {
             draining: AtomicBool::new(false),
             locks: OnceLock::new(),
             memory: Arc::default(),
+            strangers: Counts::default(),
         }))
     }
 
@@ -146,6 +152,24 @@ impl Broker {
     /// Connections of all applications.
     pub fn connection_count(&self) -> usize {
         self.0.connections.load(Ordering::Relaxed)
+    }
+
+    /// Most connections of all applications; `usize::MAX` is no limit.
+    pub fn max_connections(&self) -> usize {
+        self.0.max_connections.load(Ordering::Relaxed)
+    }
+
+    /// Counts a handshake that became no connection, for its application if it names one of ours.
+    pub(crate) fn count_refusal(&self, app_id: Option<&str>, why: HandshakeRefusal) {
+        match app_id.and_then(|id| self.app(id)) {
+            Some(hub) => hub.stats().handshake_refused(why),
+            None => self.0.strangers.add(why as usize),
+        }
+    }
+
+    /// Handshakes that became no connection and name no application of ours.
+    pub(crate) fn refused_strangers(&self) -> impl Iterator<Item = (HandshakeRefusal, u64)> {
+        HandshakeRefusal::ALL.iter().map(|why| (*why, self.0.strangers.get(*why as usize)))
     }
 
     /// Whether one more connection would be admitted.
@@ -248,7 +272,7 @@ impl Broker {
             let keep_for = channel.kind().cache.then_some(hub.app().limits.cache_ttl);
             let (event, data) = (publication.event(), publication.data());
             let delivery = Delivery { event, data, user_id: None, except: publication.except(), sender: None, keep_for };
-            hub.deliver(channel, &delivery, now);
+            hub.stats().delivered(EventSource::Server, hub.deliver(channel, &delivery, now));
         }
     }
 
@@ -257,7 +281,7 @@ impl Broker {
         let ClientEvent { channel: _, event: name, data, user_id } = event;
         let (user_id, sender) = (user_id.as_deref(), Some(sender));
         let delivery = Delivery { event: name, data, user_id, except: sender, sender, keep_for: None };
-        hub.deliver(&event.channel, &delivery, Instant::now());
+        hub.stats().delivered(EventSource::Client, hub.deliver(&event.channel, &delivery, Instant::now()));
     }
 
     /// Ends every connection signed in as a user (protocol.md 4.4); says how many.

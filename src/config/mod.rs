@@ -30,7 +30,7 @@ pub use origin::{Origin, Origins};
 pub use secret::{Secret, SecretUrl};
 pub use settings::{
     AppLimitSettings, AppSettings, DrainSettings, HandshakeAuth, HeartbeatSettings, HoldPoint, HoldSettings, ListenerKind,
-    ListenerSettings, LogFormat, LogSettings, OnDoubt, ServerSettings, Settings, StoreKind, StoreSettings, TlsSettings,
+    ListenerSettings, LogFormat, LogSettings, MetricsSettings, OnDoubt, ServerSettings, Settings, StoreKind, StoreSettings, TlsSettings,
     WebhookEndpointSettings, WebhooksSettings,
 };
 pub use warning::Warning;

@@ -18,6 +18,7 @@ use crate::domain::words;
 mod app;
 mod hold;
 mod listener;
+mod metrics;
 mod store;
 mod tls;
 mod webhook;
@@ -25,6 +26,7 @@ mod webhook;
 pub use app::{AppLimitSettings, AppSettings, HandshakeAuth};
 pub use hold::{HoldPoint, HoldSettings};
 pub use listener::{ListenerKind, ListenerSettings};
+pub use metrics::MetricsSettings;
 pub use store::{OnDoubt, StoreKind, StoreSettings};
 pub use tls::TlsSettings;
 pub use webhook::{WebhookEndpointSettings, WebhooksSettings};
@@ -58,6 +60,8 @@ section! {
         store: StoreSettings;
         /// What all webhooks have in common.
         webhooks: WebhooksSettings;
+        /// What the broker says of itself.
+        metrics: MetricsSettings;
     }
     lists {
         /// The applications. Each id and each key occurs once.

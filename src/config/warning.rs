@@ -16,6 +16,11 @@ pub enum Warning {
         /// The address.
         host: String,
     },
+    /// Counts and gauges are shown to everybody who can reach this address.
+    MetricsExposed {
+        /// The address.
+        bind: String,
+    },
     /// An application takes TLS connections only, and there are none.
     ForceTls {
         /// The application's id.
@@ -33,6 +38,11 @@ impl fmt::Display for Warning {
         match self {
             Self::DevelopmentApp => f.write_str(
                 "Serving the development application app-id, whose secret everybody knows: configure [[apps]] before others use this broker",
+            ),
+            Self::MetricsExposed { bind } => write!(
+                f,
+                "metrics.bind: everybody who reaches {bind} can read the metrics, there is no password: bind a loopback address, or see that \
+                 only your Prometheus gets there"
             ),
             Self::ForceTls { app } => write!(
                 f,
@@ -68,6 +78,8 @@ impl Settings {
         let is_everybody = |proxy: &&String| proxy.parse::<TrustedProxy>().is_ok_and(|proxy| proxy.is_everybody());
         let everybody = self.server.trusted_proxies.iter().filter(is_everybody);
         warnings.extend(everybody.map(|network| Warning::EverybodyIsProxy { network: network.clone() }));
+        let exposed = self.metrics.address().is_some_and(|address| !address.ip().to_canonical().is_loopback());
+        warnings.extend(exposed.then(|| Warning::MetricsExposed { bind: self.metrics.bind.clone() }));
         warnings
     }
 }
@@ -91,5 +103,15 @@ mod tests {
         assert_eq!(settings.warnings(), []);
         settings.server.trusted_proxies.push("::/0".to_owned());
         assert!(settings.warnings()[0].to_string().starts_with("INSECURE: ::/0"));
+    }
+
+    #[test]
+    fn metrics_are_nothing_to_warn_about_on_loopback() {
+        let warned = |bind: &str| {
+            let mut settings = Settings::default();
+            settings.metrics.bind = bind.to_owned();
+            settings.warnings().iter().any(|warning| matches!(warning, Warning::MetricsExposed { .. }))
+        };
+        assert_eq!(["", "127.0.0.1:9601", "[::1]:9601", "0.0.0.0:9601", "10.0.0.7:9601"].map(warned), [false, false, false, true, true]);
     }
 }

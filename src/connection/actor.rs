@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     cluster::{Admission, Broker},
-    domain::{CloseCause, Closing, Conn, End, Handler, Hub},
+    domain::{CloseCause, Closing, Conn, End, Handler, Hook, Hub, Meter},
     lifecycle::{CloseJob, Handover},
     protocol::{ChannelName, CloseCode, ServerFrame, WireFrame},
 };
@@ -34,6 +34,7 @@ pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Connection<H: Handler> {
     pub(super) conn: Conn,
     pub(super) hub: Arc<Hub>,
+    meter: Meter,
     pub(super) broker: Broker,
     pub(super) machine: Machine,
     pub(super) settings: Arc<ConnectionSettings>,
@@ -77,6 +78,7 @@ impl<H: Handler> Connection<H> {
         Self {
             span: tracing::info_span!("connection", app.id = %app.id, socket.id = %socket_id),
             machine: Machine::new(app, Arc::clone(&birth.settings), socket_id, Instant::now()),
+            meter: birth.hub.stats().meter(birth.conn.worker()),
             conn: birth.conn,
             hub: birth.hub,
             broker: birth.broker,
@@ -98,6 +100,10 @@ impl<H: Handler> Connection<H> {
         match action {
             Action::Send(frame) => self.send(frame),
             Action::Refuse { error, channel } => self.refuse(&error, channel.as_deref()),
+            Action::RefuseEvent { why, error, channel } => {
+                self.hub.stats().event_refused(why);
+                self.refuse(&error, Some(&channel));
+            }
             Action::RefuseSubscription { channel, error } => self.refuse_subscription(&channel, &error),
             Action::Subscribe(subscribe) => self.subscribe(subscribe, ctx),
             Action::Reacknowledge(subscribe) => self.join(&subscribe, &Settled::default()),
@@ -213,6 +219,7 @@ impl<H: Handler> StreamHandler<Result<AggregatedMessage, ProtocolError>> for Con
         match message {
             Ok(AggregatedMessage::Text(text)) => {
                 self.conn.count_received(text.len());
+                self.meter.received(text.len());
                 if let Some(action) = self.machine.on_text(&text, now) {
                     self.perform(action, ctx);
                 }
@@ -223,7 +230,7 @@ impl<H: Handler> StreamHandler<Result<AggregatedMessage, ProtocolError>> for Con
             }
             Ok(AggregatedMessage::Pong(_)) => {
                 if let Some(round_trip) = self.machine.on_pong(now) {
-                    self.notify(|handler, context| handler.on_pong(context, round_trip));
+                    self.notify(Hook::OnPong, |handler, context| handler.on_pong(context, round_trip));
                 }
             }
             Ok(AggregatedMessage::Close(reason)) => {

@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use super::{peer::Peer, settings::ConnectionSettings};
 use crate::{
     cluster::NotAdmitted,
-    domain::{App, HandshakeAuth, Reject, TrustedProxies},
+    domain::{App, HandshakeAuth, HandshakeRefusal, Reject, TrustedProxies},
     protocol::{Claims, CloseCode, TokenError},
 };
 
@@ -17,11 +17,26 @@ use crate::{
 pub(super) struct Refusal {
     pub(super) code: CloseCode,
     pub(super) message: String,
+    /// What it counts as.
+    pub(super) why: HandshakeRefusal,
 }
 
 impl Refusal {
     pub(super) fn new(code: CloseCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        let why = match code {
+            CloseCode::TLS_ONLY => HandshakeRefusal::TlsOnly,
+            CloseCode::UNKNOWN_APP => HandshakeRefusal::UnknownApp,
+            CloseCode::APP_DISABLED => HandshakeRefusal::AppDisabled,
+            CloseCode::NO_PROTOCOL | CloseCode::UNSUPPORTED_PROTOCOL => HandshakeRefusal::Protocol,
+            CloseCode::UNAUTHORIZED => HandshakeRefusal::Unauthorized,
+            _ => HandshakeRefusal::OverCapacity,
+        };
+        Self { code, message: message.into(), why }
+    }
+
+    /// The same, where the code does not say what it counts as.
+    pub(super) fn because(self, why: HandshakeRefusal) -> Self {
+        Self { why, ..self }
     }
 
     pub(super) fn unknown_app(key: &str) -> Self {
@@ -29,17 +44,18 @@ impl Refusal {
     }
 
     pub(super) fn not_admitted(error: NotAdmitted, app: &App) -> Self {
-        let code = match error {
-            NotAdmitted::OverQuota(_) => app.quota_close_code,
-            NotAdmitted::Draining | NotAdmitted::OverCapacity => CloseCode::OVER_CAPACITY,
+        let (code, why) = match error {
+            NotAdmitted::OverQuota(_) => (app.quota_close_code, HandshakeRefusal::OverQuota),
+            NotAdmitted::Draining => (CloseCode::OVER_CAPACITY, HandshakeRefusal::Draining),
+            NotAdmitted::OverCapacity => (CloseCode::OVER_CAPACITY, HandshakeRefusal::OverCapacity),
         };
-        Self::new(code, error.to_string())
+        Self::new(code, error.to_string()).because(why)
     }
 }
 
 impl From<Reject> for Refusal {
     fn from(reject: Reject) -> Self {
-        Self::new(reject.close_code(), reject.message())
+        Self::new(reject.close_code(), reject.message()).because(HandshakeRefusal::Handler)
     }
 }
 

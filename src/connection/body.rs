@@ -15,7 +15,10 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::Bytes;
 
 use super::guard::Inlet;
-use crate::{cluster::SocketGuard, domain::Outbox};
+use crate::{
+    cluster::SocketGuard,
+    domain::{Meter, Outbox},
+};
 
 pub(super) struct OutboxBody<O> {
     outbox: O,
@@ -23,12 +26,14 @@ pub(super) struct OutboxBody<O> {
     /// The body that actix-ws made. Nothing is ever sent through it; at the end the guard takes it over.
     replaced: Option<BoxBody>,
     inlet: Rc<Inlet>,
+    /// Counts what goes out; nothing for those who are refused.
+    meter: Option<Meter>,
     _socket: SocketGuard,
 }
 
 impl<O: AsRef<Outbox>> OutboxBody<O> {
-    pub(super) fn new(outbox: O, replaced: BoxBody, inlet: Rc<Inlet>, socket: SocketGuard) -> Self {
-        Self { outbox, batch: VecDeque::new(), replaced: Some(replaced), inlet, _socket: socket }
+    pub(super) fn new(outbox: O, replaced: BoxBody, inlet: Rc<Inlet>, meter: Option<Meter>, socket: SocketGuard) -> Self {
+        Self { outbox, batch: VecDeque::new(), replaced: Some(replaced), inlet, meter, _socket: socket }
     }
 }
 
@@ -48,8 +53,13 @@ impl<O: AsRef<Outbox> + Unpin> MessageBody for OutboxBody<O> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
         let this = &mut *self;
-        if this.batch.is_empty() && !ready!(this.outbox.as_ref().poll_drain(cx, &mut this.batch)) {
-            return Poll::Ready(None);
+        if this.batch.is_empty() {
+            if !ready!(this.outbox.as_ref().poll_drain(cx, &mut this.batch)) {
+                return Poll::Ready(None);
+            }
+            if let Some(meter) = &this.meter {
+                meter.sent(this.batch.len(), this.batch.iter().map(Bytes::len).sum());
+            }
         }
         let frame = this.batch.pop_front();
         if this.batch.is_empty() && this.batch.capacity() > 64 {

@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Instant};
 
 use actix::prelude::*;
 use serde_json::json;
-use tracing::{Instrument, Span};
+use tracing::Instrument;
 
-use super::actor::Connection;
+use super::{actor::Connection, hooks::Watch};
 use crate::{
-    domain::{CloseCause, Conflict, Handler, Outcome, Push, Reject},
-    lifecycle::{Asking, Handover, HookFailure, LettingGo, NotTaken, Place, Taken, Which, guarded},
+    domain::{CloseCause, Conflict, Handler, Hook, Outcome, Push, Reject},
+    lifecycle::{Asking, Handover, HookFailure, LettingGo, NotTaken, Place, Taken, Which},
     protocol::{ChannelName, ServerFrame, WireFrame},
 };
 
@@ -41,17 +41,17 @@ impl<H: Handler> Connection<H> {
     pub(super) fn ask<T: Send + 'static>(
         &mut self,
         ctx: &mut Context<Self>,
-        span: Span,
+        watch: Watch,
         channel: Option<ChannelName>,
         hook: impl for<'a> AsyncFnOnce(&'a mut H::Conn) -> (T, Result<Outcome, Reject>) + 'static,
         then: impl FnOnce(&mut Self, T, Result<Settled, Refused>) + 'static,
     ) {
         let Some(mut context) = self.context.take() else { return };
-        let limit = self.settings.hook_timeout;
+        let (limit, Watch { hook: name, span }) = (self.settings.hook_timeout, watch);
         let (handler, handover, place, conn) = (Arc::clone(&self.handler), self.handover.clone(), self.place(channel), self.conn.clone());
         let call = async move {
             let answer = async {
-                match guarded(limit, hook(&mut context)).await? {
+                match handover.hooks().guarded(name, limit, hook(&mut context)).await? {
                     (value, Err(reject)) => Ok((value, Err(reject.into()))),
                     (value, Ok(outcome)) if !outcome.is_durable() => Ok((value, Ok(Settled { outcome, ..Settled::default() }))),
                     // It ended while the hook was at work: nobody is there to hold anything.
@@ -59,7 +59,8 @@ impl<H: Handler> Connection<H> {
                     (value, Ok(outcome)) => match commit(&handover, place, outcome).await {
                         Ok(settled) => Ok((value, Ok(settled))),
                         Err(NotTaken::Conflict(conflict)) => {
-                            let reject = guarded(limit, handler.on_conflict(&mut context, &conflict)).await?;
+                            let answer = handler.on_conflict(&mut context, &conflict);
+                            let reject = handover.hooks().guarded(Hook::OnConflict, limit, answer).await?;
                             Ok((value, Err(Refused { reject, conflict: Some(conflict) })))
                         }
                         Err(refusal) => Ok((value, Err(reject(&refusal).into()))),

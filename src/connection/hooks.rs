@@ -1,7 +1,6 @@
 //! What a connection asks its handler, and what becomes of the answers.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{self, Poll},
@@ -17,10 +16,16 @@ use super::{
     machine::limit_reached,
 };
 use crate::{
-    domain::{ClientEvent, CloseCause, ConnectionError, Handler, Hold, Join, Joined, Subscribe},
-    lifecycle::{HookFailure, LettingGo, Which, guarded},
+    domain::{ClientEvent, ClientEventRefusal, CloseCause, ConnectionError, Handler, Hold, Hook, Join, Joined, Subscribe},
+    lifecycle::{HookFailure, LettingGo, Which},
     protocol::{ChannelName, CloseCode, ServerFrame, SignedUser, SubscriptionError},
 };
+
+/// Which hook is called, and what its log lines stand in.
+pub(super) struct Watch {
+    pub(super) hook: Hook,
+    pub(super) span: Span,
+}
 
 impl<H: Handler> Connection<H> {
     /// Runs one hook with the connection's context. No other frame is taken until it is done, and the context comes back even
@@ -28,15 +33,15 @@ impl<H: Handler> Connection<H> {
     fn call<T: Send + 'static>(
         &mut self,
         ctx: &mut Context<Self>,
-        span: Span,
+        watch: Watch,
         hook: impl for<'a> AsyncFnOnce(&'a mut H::Conn) -> T + 'static,
         then: impl FnOnce(&mut Self, T) + 'static,
     ) {
         // Without a context the connection has ended: nobody is to be asked any more.
         let Some(mut context) = self.context.take() else { return };
-        let limit = self.settings.hook_timeout;
+        let (limit, Watch { hook: name, span }, handover) = (self.settings.hook_timeout, watch, self.handover.clone());
         let call = async move {
-            let answer = guarded(limit, hook(&mut context)).instrument(span).await;
+            let answer = handover.hooks().guarded(name, limit, hook(&mut context)).instrument(span).await;
             (context, answer)
         };
         self.wait_for(ctx, call, then);
@@ -61,18 +66,19 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Runs one of the hooks that only listen. They cannot wait; a panic in one is a failure like any other.
-    pub(super) fn notify(&mut self, hook: impl FnOnce(&H, &mut H::Conn)) {
+    pub(super) fn notify(&mut self, name: Hook, hook: impl FnOnce(&H, &mut H::Conn)) {
         let Some(context) = &mut self.context else { return };
         let (handler, span) = (&*self.handler, &self.span);
-        if catch_unwind(AssertUnwindSafe(|| span.in_scope(|| hook(handler, context)))).is_err() {
-            self.handler_failed(HookFailure::Panicked);
+        if let Err(failure) = self.handover.hooks().guarded_now(name, || span.in_scope(|| hook(handler, context))) {
+            self.handler_failed(failure);
         }
     }
 
-    /// The span of one hook, inside that of its connection.
-    fn hook_span(&self, name: &'static str, channel: Option<&ChannelName>) -> Span {
+    /// What watches over one hook, inside the span of its connection.
+    fn watch(&self, hook: Hook, channel: Option<&ChannelName>) -> Watch {
         let channel = channel.map(ChannelName::as_str);
-        tracing::info_span!(parent: &self.span, "hook", hook.name = name, channel.name = channel)
+        let span = tracing::info_span!(parent: &self.span, "hook", hook.name = hook.as_str(), channel.name = channel);
+        Watch { hook, span }
     }
 
     fn handler_failed(&self, failure: HookFailure) {
@@ -83,21 +89,21 @@ impl<H: Handler> Connection<H> {
 
     pub(super) fn refuse(&mut self, error: &ConnectionError, channel: Option<&str>) {
         self.send(ServerFrame::Error { code: error.code, message: &error.message, channel }.encode());
-        self.notify(|handler, context| handler.on_error(context, error));
+        self.notify(Hook::OnError, |handler, context| handler.on_error(context, error));
     }
 
     pub(super) fn refuse_subscription(&mut self, channel: &str, error: &SubscriptionError) {
         tracing::trace!(socket.id = %self.conn.socket_id(), "Refusing a subscription: {}", error.error);
         self.send(ServerFrame::SubscriptionError { channel, error }.encode());
         let code = CloseCode::new(error.status).unwrap_or(CloseCode::GENERIC);
-        self.notify(|handler, context| handler.on_error(context, &ConnectionError { code, message: error.error.clone() }));
+        self.notify(Hook::OnError, |handler, context| handler.on_error(context, &ConnectionError { code, message: error.error.clone() }));
     }
 
     pub(super) fn subscribe(&mut self, subscribe: Subscribe, ctx: &mut Context<Self>) {
-        let (handler, span) = (Arc::clone(&self.handler), self.hook_span("on_subscribe", Some(&subscribe.channel)));
+        let (handler, watch) = (Arc::clone(&self.handler), self.watch(Hook::OnSubscribe, Some(&subscribe.channel)));
         self.ask(
             ctx,
-            span,
+            watch,
             Some(subscribe.channel.clone()),
             async move |context| {
                 let answer = handler.on_subscribe(context, &subscribe).await;
@@ -133,11 +139,11 @@ impl<H: Handler> Connection<H> {
 
     pub(super) fn unsubscribe(&mut self, channel: ChannelName, ctx: &mut Context<Self>) {
         self.hub.leave(&channel, &self.conn, Instant::now());
-        let (handler, span) = (Arc::clone(&self.handler), self.hook_span("on_unsubscribe", Some(&channel)));
+        let (handler, watch) = (Arc::clone(&self.handler), self.watch(Hook::OnUnsubscribe, Some(&channel)));
         let (handover, place, detected_at) = (self.handover.clone(), self.place(Some(channel.clone())), Instant::now());
         self.call(
             ctx,
-            span,
+            watch,
             async move |context| {
                 let outcome = handler.on_unsubscribe(context, &channel).await;
                 // Here, and not when the answer is looked at: a connection that has ended meanwhile left the channel all the same.
@@ -150,11 +156,11 @@ impl<H: Handler> Connection<H> {
     }
 
     pub(super) fn sign_in(&mut self, user: SignedUser, user_data: String, cut: bool, ctx: &mut Context<Self>) {
-        let (handler, span) = (Arc::clone(&self.handler), self.hook_span("on_signin", None));
+        let (handler, watch) = (Arc::clone(&self.handler), self.watch(Hook::OnSignin, None));
         let comes_online = self.hub.app().user_events && self.machine.user().is_none();
         self.ask(
             ctx,
-            span,
+            watch,
             None,
             async move |context| {
                 let answer = handler.on_signin(context, &user).await;
@@ -181,10 +187,10 @@ impl<H: Handler> Connection<H> {
     }
 
     pub(super) fn open(&mut self, ctx: &mut Context<Self>) {
-        let (handler, span) = (Arc::clone(&self.handler), self.hook_span("on_open", None));
+        let (handler, watch) = (Arc::clone(&self.handler), self.watch(Hook::OnOpen, None));
         self.ask(
             ctx,
-            span,
+            watch,
             None,
             async move |context| ((), handler.on_open(context).await),
             |this, (), answer| match answer {
@@ -198,14 +204,15 @@ impl<H: Handler> Connection<H> {
 
     pub(super) fn relay(&mut self, event: ClientEvent, ctx: &mut Context<Self>) {
         if self.broker.is_short_of_memory() {
+            self.hub.stats().event_refused(ClientEventRefusal::OverCapacity);
             let message = "The server is over capacity: the event was not sent.".to_owned();
             let error = ConnectionError { code: CloseCode::CLIENT_EVENT_REFUSED, message };
             return self.refuse(&error, Some(event.channel.as_str()));
         }
-        let (handler, span) = (Arc::clone(&self.handler), self.hook_span("on_message", Some(&event.channel)));
+        let (handler, watch) = (Arc::clone(&self.handler), self.watch(Hook::OnMessage, Some(&event.channel)));
         self.ask(
             ctx,
-            span,
+            watch,
             None,
             async move |context| {
                 let answer = handler.on_message(context, &event).await;
@@ -217,6 +224,7 @@ impl<H: Handler> Connection<H> {
                     this.tell_settled(&settled, Some(&event.channel));
                 }
                 Err(Refused { reject, conflict }) => {
+                    this.hub.stats().event_refused(ClientEventRefusal::Handler);
                     let error = ConnectionError { code: CloseCode::CLIENT_EVENT_REFUSED, message: reject.message().to_owned() };
                     this.refuse(&error, Some(event.channel.as_str()));
                     this.wait_for_lock(None, conflict);

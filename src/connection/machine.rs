@@ -14,7 +14,7 @@ use super::{
     settings::ConnectionSettings,
 };
 use crate::{
-    domain::{App, ClientEvent, ConnectionError, Subscribe},
+    domain::{App, ClientEvent, ClientEventRefusal as Why, ConnectionError, Subscribe},
     protocol::{
         Access, ChannelData, ChannelName, ChannelNameError, ClientFrame, CloseCode, Member, MemberError, ServerFrame, Signed, SignedUser,
         SocketId, SubscribeRequest, SubscriptionError, WireFrame,
@@ -28,6 +28,8 @@ pub(super) enum Action {
     Send(WireFrame),
     /// Say that this went wrong; the connection goes on.
     Refuse { error: ConnectionError, channel: Option<String> },
+    /// The same about a client event, which is not relayed.
+    RefuseEvent { why: Why, error: ConnectionError, channel: String },
     /// A subscription was refused; the connection goes on.
     RefuseSubscription { channel: String, error: SubscriptionError },
     /// Ask the handler, then join.
@@ -241,28 +243,33 @@ impl Machine {
     /// The seven checks of protocol.md 3; the first is the parser's.
     fn client_event(&mut self, event: &str, channel: &str, data: &str, now: Instant) -> Action {
         let limits = &self.app.limits;
-        let refused = |code, message: String| refuse(code, message, Some(channel.to_owned()));
+        let refused =
+            |why, code, message: String| Action::RefuseEvent { why, error: ConnectionError { code, message }, channel: channel.to_owned() };
         if !self.app.client_events {
-            return refused(CloseCode::CLIENT_EVENT_REFUSED, "The app does not have client messaging enabled.".into());
+            return refused(Why::Disabled, CloseCode::CLIENT_EVENT_REFUSED, "The app does not have client messaging enabled.".into());
         }
         let Some(name) = ChannelName::parse(channel, limits.max_channel_name).ok().filter(|name| name.kind().takes_client_events()) else {
-            return refused(CloseCode::UNAUTHORIZED, "Client events are not allowed on this channel.".into());
+            return refused(Why::Channel, CloseCode::UNAUTHORIZED, "Client events are not allowed on this channel.".into());
         };
         let Some(user_id) = self.subscriptions.get(&name) else {
             let message = format!("Cannot broadcast client event (connection not subscribed to channel {channel})");
-            return refused(CloseCode::UNAUTHORIZED, message);
+            return refused(Why::NotSubscribed, CloseCode::UNAUTHORIZED, message);
         };
         if event.chars().count() > limits.max_event_name {
             let message = format!("Event name is too long. Maximum allowed size is {}.", limits.max_event_name);
-            return refused(CloseCode::CLIENT_EVENT_REFUSED, message);
+            return refused(Why::Name, CloseCode::CLIENT_EVENT_REFUSED, message);
         }
         if data.len() > limits.max_client_event_bytes {
             let max = limits.max_client_event_bytes;
             let size = if max.is_multiple_of(1024) { format!("{} KB", max / 1024) } else { format!("{max} bytes") };
-            return refused(CloseCode::CLIENT_EVENT_REFUSED, format!("The event data should be less than {size}."));
+            return refused(Why::Size, CloseCode::CLIENT_EVENT_REFUSED, format!("The event data should be less than {size}."));
         }
         if !self.rate.allow(now) {
-            return refused(CloseCode::CLIENT_EVENT_REFUSED, "The rate limit for sending client events exceeded the quota.".into());
+            return refused(
+                Why::RateLimited,
+                CloseCode::CLIENT_EVENT_REFUSED,
+                "The rate limit for sending client events exceeded the quota.".into(),
+            );
         }
         Action::Relay(ClientEvent { channel: name, event: event.to_owned(), data: data.to_owned(), user_id: user_id.clone() })
     }

@@ -67,7 +67,7 @@ impl Rig {
     fn client_event(&mut self, event: &str, channel: &str, data: &str) -> Result<String, (u16, String)> {
         match self.say(&format!(r#"{{"event":"{event}","channel":"{channel}","data":{data}}}"#)) {
             Action::Relay(event) => Ok(event.data),
-            Action::Refuse { error: ConnectionError { code, message }, channel: Some(_) } => Err((code.as_u16(), message)),
+            Action::RefuseEvent { error: ConnectionError { code, message }, .. } => Err((code.as_u16(), message)),
             other => panic!("{other:?}"),
         }
     }

@@ -3,12 +3,7 @@
 //! A refusal completes the upgrade, says `pusher:error` and closes with the same code (protocol.md 1.1): clients obey close
 //! codes and cannot read a refused upgrade.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    rc::Rc,
-    sync::Arc,
-    time::Instant,
-};
+use std::{rc::Rc, sync::Arc, time::Instant};
 
 use actix::{Actor, StreamHandler};
 use actix_web::{
@@ -29,8 +24,7 @@ use super::{
 };
 use crate::{
     cluster::Admission,
-    domain::{CloseCause, Conn, ConnState, Handler, Handshake, Hub, NeverOpened, NewConn, Outbox, Stage},
-    lifecycle::guarded,
+    domain::{CloseCause, Conn, ConnState, Handler, Handshake, HandshakeRefusal, Hook, Hub, NeverOpened, NewConn, Outbox, Stage},
     protocol::{Claims, CloseCode, SocketId},
 };
 
@@ -45,7 +39,7 @@ pub(super) async fn upgrade<H: Handler>(
     // A trusted proxy that names no client stands for all of them.
     let knocker = asked.peer.address.ip().filter(|ip| !transport.settings.trusted_proxies.contains(*ip));
     if knocker.is_some_and(|address| !transport.door.admits(address)) {
-        knock.turned_away(Stage::Admission, "too many connections from this address");
+        knock.turned_away(Stage::Admission, HandshakeRefusal::RateLimited, "too many connections from this address");
         return Ok(too_many());
     }
     let (guard, inlet) = FrameGuard::new(payload.into_inner(), transport.settings.max_message_bytes);
@@ -55,7 +49,7 @@ pub(super) async fn upgrade<H: Handler>(
     let (response, _, stream) = match actix_ws::handle(&request, payload) {
         Ok(upgraded) => upgraded,
         Err(error) => {
-            knock.turned_away(Stage::Request, &error.to_string());
+            knock.turned_away(Stage::Request, HandshakeRefusal::NotWebSocket, &error.to_string());
             return Ok(not_an_upgrade(&request, &error));
         }
     };
@@ -89,7 +83,7 @@ async fn admit<H: Handler>(
     asked: &Request,
     knock: &mut Knock<'_, H>,
 ) -> Result<Admitted<H::Conn>, Refusal> {
-    let entered = enter(transport, asked).inspect_err(|refusal| knock.turned_away(Stage::Admission, &refusal.message))?;
+    let entered = enter(transport, asked).inspect_err(|refusal| knock.turned_away(Stage::Admission, refusal.why, &refusal.message))?;
     let (conn, hub, admission, claims) = entered;
     conn.set_state(ConnState::Handshaking);
     knock.has_conn(&conn);
@@ -104,7 +98,8 @@ async fn admit<H: Handler>(
     };
     let span = tracing::info_span!("hook", hook.name = "on_handshake", app.id = %hub.app().id, socket.id = %conn.socket_id());
     let hook = async { transport.handler.on_handshake(&handshake).await };
-    let answer = guarded(transport.settings.hook_timeout, hook).instrument(span).await;
+    let hooks = transport.handover.hooks();
+    let answer = hooks.guarded(Hook::OnHandshake, transport.settings.hook_timeout, hook).instrument(span).await;
     let refusal = match answer {
         Ok(Ok(context)) => {
             knock.opened();
@@ -114,10 +109,10 @@ async fn admit<H: Handler>(
         Err(failure) => {
             let socket_id = conn.socket_id();
             tracing::error!(app.id = %hub.app().id, socket.id = %socket_id, error = %failure, "The handshake of {socket_id} failed: {failure}");
-            Refusal::new(CloseCode::OVER_CAPACITY, "The server could not handle the request")
+            Refusal::new(CloseCode::OVER_CAPACITY, "The server could not handle the request").because(HandshakeRefusal::HandlerFailed)
         }
     };
-    knock.turned_away(Stage::Handshake, &refusal.message);
+    knock.turned_away(Stage::Handshake, refusal.why, &refusal.message);
     Err(refusal)
 }
 
@@ -150,6 +145,7 @@ fn open<H: Handler>(
 ) -> HttpResponse {
     let Admitted { conn, hub, admission, context } = admitted;
     let (body_conn, body_inlet, socket) = (conn.clone(), Rc::clone(&inlet), transport.broker.socket());
+    let meter = Some(hub.stats().meter(transport.worker));
     let birth = Birth {
         conn,
         hub,
@@ -165,7 +161,7 @@ fn open<H: Handler>(
         Connection::<H>::add_stream(stream, ctx);
         Connection::new(birth)
     });
-    response.map_body(|_, replaced| OutboxBody::new(body_conn, replaced, body_inlet, socket)).map_into_boxed_body()
+    response.map_body(|_, replaced| OutboxBody::new(body_conn, replaced, body_inlet, meter, socket)).map_into_boxed_body()
 }
 
 /// 101, one error frame, one close frame with the same code; the socket goes when the peer has answered, or after a while.
@@ -176,7 +172,7 @@ fn refuse<H: Handler>(
     refusal: &Refusal,
     transport: &Transport<H>,
 ) -> HttpResponse {
-    let Refusal { code, message } = refusal;
+    let Refusal { code, message, .. } = refusal;
     let outbox = Arc::new(Outbox::new(usize::MAX, Arc::default()));
     outbox.fail(CloseCause::Refused, *code, message);
     let farewell = Arc::clone(&outbox);
@@ -187,7 +183,7 @@ fn refuse<H: Handler>(
         farewell.finish();
     });
     let socket = transport.broker.socket();
-    response.map_body(|_, replaced| OutboxBody::new(outbox, replaced, inlet, socket)).map_into_boxed_body()
+    response.map_body(|_, replaced| OutboxBody::new(outbox, replaced, inlet, None, socket)).map_into_boxed_body()
 }
 
 /// The answer to a request that is no upgrade, or a broken one. HTTP can say it: no WebSocket client asked.
@@ -219,6 +215,7 @@ struct Knock<'a, H: Handler> {
     transport: &'a Transport<H>,
     peer: Option<NeverOpened>,
     conn: Option<Conn>,
+    why: HandshakeRefusal,
 }
 
 impl<'a, H: Handler> Knock<'a, H> {
@@ -230,7 +227,7 @@ impl<'a, H: Handler> Knock<'a, H> {
             path: request.path().to_owned(),
             cause: "the peer left".to_owned(),
         };
-        Self { transport, peer: Some(peer), conn: None }
+        Self { transport, peer: Some(peer), conn: None, why: HandshakeRefusal::Gone }
     }
 
     /// It has got its place; now the handler decides.
@@ -245,9 +242,10 @@ impl<'a, H: Handler> Knock<'a, H> {
         self.peer = None;
     }
 
-    fn turned_away(&mut self, stage: Stage, cause: &str) {
+    fn turned_away(&mut self, stage: Stage, why: HandshakeRefusal, cause: &str) {
         if let Some(mut peer) = self.peer.take() {
             peer.stage = stage;
+            self.why = why;
             cause.clone_into(&mut peer.cause);
             self.tell(&peer);
         }
@@ -259,7 +257,9 @@ impl<'a, H: Handler> Knock<'a, H> {
             conn.outbox().abandon();
             conn.set_state(ConnState::Closing);
         }
-        if catch_unwind(AssertUnwindSafe(|| self.transport.handler.on_disconnect(peer))).is_err() {
+        self.transport.broker.count_refusal(peer.app_id.as_deref(), self.why);
+        let hooks = self.transport.handover.hooks();
+        if hooks.guarded_now(Hook::OnDisconnect, || self.transport.handler.on_disconnect(peer)).is_err() {
             tracing::error!("on_disconnect panicked");
         }
     }

@@ -273,6 +273,12 @@ impl Channel {
         ChannelInfo { subscription_count: state.subscribers.len(), user_count: state.presence.len(), cached }
     }
 
+    /// Subscriptions and members.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.subscribers.len(), state.presence.len())
+    }
+
     pub(super) fn user_ids(&self) -> Vec<Arc<str>> {
         self.state.lock().presence.members().map(|member| Arc::clone(&member.user_id)).collect()
     }

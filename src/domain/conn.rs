@@ -59,7 +59,8 @@ pub enum ConnState {
 }
 
 impl ConnState {
-    const ALL: [Self; 4] = [Self::Connecting, Self::Handshaking, Self::Active, Self::Closing];
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Connecting, Self::Handshaking, Self::Active, Self::Closing];
 
     /// The stable name, as in APIs.
     pub fn as_str(self) -> &'static str {

@@ -13,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    App, ChannelWatch, CloseCause, Conn, ConnState, Rates,
+    App, Census, ChannelWatch, CloseCause, Conn, ConnState, HubStats, Rates,
     channel::{ChannelFull, ChannelInfo, Delivery, Join, Joined},
     registry::Registry,
     users::Users,
@@ -29,6 +29,7 @@ pub struct Hub {
     users: Users,
     counters: Counters,
     rates: Rates,
+    stats: Arc<HubStats>,
 }
 
 /// Opens and closes since the start. `opened - closed` is the number of open connections, at every quiet moment.
@@ -49,7 +50,7 @@ impl Hub {
         let channels = Registry::new(app.limits.max_presence_members, app.subscription_count);
         let counters = Counters { opened: AtomicU64::new(0), closed: [const { AtomicU64::new(0) }; CloseCause::ALL.len()] };
         let rates = Rates::new(&app.limits);
-        Self { app, connections: Mutex::default(), channels, users: Users::default(), counters, rates }
+        Self { app, connections: Mutex::default(), channels, users: Users::default(), counters, rates, stats: Arc::default() }
     }
 
     /// The application.
@@ -65,6 +66,19 @@ impl Hub {
     /// From here on, somebody is told what happens on the channels. To be called before anybody connects.
     pub fn watch(&self, watch: Arc<dyn ChannelWatch>) {
         self.channels.watch(watch);
+    }
+
+    /// What has happened here since the start.
+    pub fn stats(&self) -> &Arc<HubStats> {
+        &self.stats
+    }
+
+    /// What is here now.
+    pub fn census(&self) -> Census {
+        let mut census = Census::of_users(self.users.count());
+        self.channels.census(&mut census);
+        census.count_connections(|after, limit| self.connections(after, limit));
+        census
     }
 
     /// Gives a connection its place, before it is answered; every connection counts, subscribed or not.

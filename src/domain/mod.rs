@@ -6,11 +6,13 @@
 
 mod app;
 mod cause;
+mod census;
 mod channel;
 mod compose;
 mod configured_holds;
 mod conn;
 mod handler;
+mod histogram;
 mod hold;
 mod hub;
 mod memory;
@@ -23,6 +25,7 @@ mod proxies;
 mod rates;
 mod registry;
 mod router;
+mod stats;
 mod subscribers;
 mod template;
 mod users;
@@ -31,6 +34,7 @@ mod words;
 
 pub use app::{App, AppLimits, HandshakeAuth};
 pub use cause::{CloseCause, Closing};
+pub use census::{Census, ChannelCensus};
 pub use channel::{ChannelFull, ChannelInfo, Delivery, Join, Joined};
 pub use compose::{Both, Only};
 pub use configured_holds::{
@@ -38,6 +42,7 @@ pub use configured_holds::{
 };
 pub use conn::{Conn, ConnState, NewConn};
 pub use handler::{ClientEvent, ConnectionError, Handler, Handshake, NeverOpened, Stage, Subscribe};
+pub use histogram::{Histogram, HistogramView};
 pub(crate) use hold::EventNames;
 pub use hold::{Conflict, DomainEvent, Fence, Hold, HoldOutcome, Holder, IfTaken, LockState, Mode, Principal};
 pub use hub::{Hub, OverQuota};
@@ -49,6 +54,7 @@ pub use per_app::{PerApp, Session};
 pub use proxies::{NoProxy, TrustedProxies, TrustedProxy};
 pub use rates::{Rates, TooFast};
 pub use router::{MessageRouter, RouteFuture};
+pub use stats::{ClientEventRefusal, Counts, EventSource, HandshakeRefusal, Hook, HttpTraffic, HubStats, Meter, Traffic};
 pub use template::{Carrier, Placeholder, Template, TemplateError};
 pub use watch::{ChannelWatch, Seen, WebhookFilter, WebhookKind};
 pub use words::UnknownWord;

@@ -246,6 +246,12 @@ impl Outbox {
         self.queue.lock().phase == Phase::Open
     }
 
+    /// What waits: frames and their bytes.
+    pub fn waiting(&self) -> (usize, usize) {
+        let queue = self.queue.lock();
+        (queue.frames.len(), queue.bytes.saturating_sub(queue.frames.len() * FRAME_OVERHEAD))
+    }
+
     /// Bytes that were handed to the socket so far.
     pub fn bytes_out(&self) -> u64 {
         self.drained.load(Ordering::Relaxed)

@@ -13,7 +13,7 @@ use std::{
 use parking_lot::RwLock;
 
 use super::{
-    ChannelWatch,
+    Census, ChannelWatch,
     channel::{Channel, ChannelFull, ChannelInfo, Delivery, Join, Joined, Left, Retired, Rules},
 };
 use crate::protocol::{ChannelName, SocketId};
@@ -138,6 +138,16 @@ impl Registry {
         let mut occupied: Vec<_> = infos.filter(|(_, info)| info.subscription_count > 0).collect();
         occupied.sort_by(|a, b| a.0.cmp(&b.0));
         occupied
+    }
+
+    /// Counts occupied channels and who is on them, shard by shard.
+    pub(super) fn census(&self, census: &mut Census) {
+        for shard in &self.shards {
+            for channel in shard.read().values() {
+                let (subscriptions, members) = channel.size();
+                census.count_channel(channel.name().kind(), subscriptions, members);
+            }
+        }
     }
 
     /// What time brings to every channel: see [`Channel::tick`].

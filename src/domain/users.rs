@@ -70,6 +70,11 @@ impl Users {
         receivers.filter(|conn| conn.push_shared(frame.clone()) == Pushed::Queued).count()
     }
 
+    /// How many users are signed in.
+    pub(super) fn count(&self) -> usize {
+        self.state.lock().online.len()
+    }
+
     /// The connections of a user.
     pub(super) fn connections(&self, user_id: &str) -> Vec<Conn> {
         self.state.lock().online.get(user_id).into_iter().flat_map(HashMap::values).cloned().collect()

@@ -15,12 +15,13 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::Instrument;
 
 use super::{
-    LockManager, guarded,
+    LockManager,
     hold_table::{Place, Taken},
+    hook::HookStats,
     lock_manager::{Asking, NotTaken, Release},
     store::{CloseCause, Ending, HoldId},
 };
-use crate::domain::{Closing, Conflict, DomainEvent, Handler, Outcome};
+use crate::domain::{Closing, Conflict, DomainEvent, Handler, Hook, Outcome};
 
 /// One ended connection: its context, and how it ended.
 #[derive(Debug)]
@@ -74,6 +75,7 @@ pub(crate) enum Which {
 pub(crate) struct Handover<C> {
     jobs: mpsc::UnboundedSender<Job<C>>,
     owed: Arc<Owed>,
+    hooks: Arc<HookStats>,
 }
 
 /// The closes that were handed over and have not run yet.
@@ -85,7 +87,7 @@ pub(crate) struct Owed {
 
 impl<C> Clone for Handover<C> {
     fn clone(&self) -> Self {
-        Self { jobs: self.jobs.clone(), owed: Arc::clone(&self.owed) }
+        Self { jobs: self.jobs.clone(), owed: Arc::clone(&self.owed), hooks: Arc::clone(&self.hooks) }
     }
 }
 
@@ -93,7 +95,7 @@ impl<C: Send + 'static> Handover<C> {
     /// Both ends. Unbounded, and bounded from outside: a connection waits for each answer, and ends once.
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Job<C>>) {
         let (jobs, inbox) = mpsc::unbounded_channel();
-        (Self { jobs, owed: Arc::default() }, inbox)
+        (Self { jobs, owed: Arc::default(), hooks: Arc::default() }, inbox)
     }
 
     /// Asks for holds and events, all or nothing. Answered within the limit of the lock manager.
@@ -129,6 +131,11 @@ impl<C: Send + 'static> Handover<C> {
     /// What is owed, to wait for.
     pub(crate) fn owed(&self) -> Arc<Owed> {
         Arc::clone(&self.owed)
+    }
+
+    /// Who counts the calls of the handler, on this side and on the other.
+    pub(crate) fn hooks(&self) -> &Arc<HookStats> {
+        &self.hooks
     }
 
     fn send(&self, job: Job<C>) {
@@ -167,12 +174,13 @@ pub(crate) struct Publishing<H> {
     hook_timeout: Duration,
     locks: Option<LockManager>,
     owed: Arc<Owed>,
+    hooks: Arc<HookStats>,
 }
 
 impl<H: Handler> Publishing<H> {
     /// For the jobs of `handover`. Without locks nothing can be held, and nothing emitted.
     pub(crate) fn new(handler: Arc<H>, hook_timeout: Duration, locks: Option<LockManager>, handover: &Handover<H::Conn>) -> Self {
-        Self { handler, hook_timeout, locks, owed: handover.owed() }
+        Self { handler, hook_timeout, locks, owed: handover.owed(), hooks: Arc::clone(handover.hooks()) }
     }
 
     /// Starts one job. What must stay in order is queued before this returns.
@@ -205,12 +213,12 @@ impl<H: Handler> Publishing<H> {
 
     fn close(&self, job: CloseJob<H::Conn>) {
         let (handler, limit, locks, owed) = (Arc::clone(&self.handler), self.hook_timeout, self.locks.clone(), Arc::clone(&self.owed));
-        let detected_at = job.detected_at;
+        let (detected_at, hooks) = (job.detected_at, Arc::clone(&self.hooks));
         tokio::spawn(async move {
             let (socket_id, app_id, cause) = (job.closing.socket_id, Arc::clone(&job.closing.app_id), job.closing.cause);
             let span = tracing::info_span!("hook", hook.name = "on_close", app.id = %app_id, socket.id = %socket_id);
             let hook = async { handler.on_close(job.conn, job.closing).await };
-            let outcome = guarded(limit, hook).instrument(span).await.unwrap_or_else(|failure| {
+            let outcome = hooks.guarded(Hook::OnClose, limit, hook).instrument(span).await.unwrap_or_else(|failure| {
                 tracing::error!(app.id = %app_id, socket.id = %socket_id, error = %failure, "on_close of connection {socket_id} failed: {failure}");
                 Outcome::accept()
             });

@@ -29,7 +29,7 @@ pub(crate) use dispatcher::{Dispatcher, DispatcherParts, DispatcherSettings};
 pub(crate) use doorbell::DoorbellSettings;
 pub(crate) use handover::{CloseJob, Handover, Job, LettingGo, Owed, Publishing, Which};
 pub(crate) use hold_table::{News, Notice, Place, Taken};
-pub(crate) use hook::{HookFailure, guarded};
+pub(crate) use hook::{HookFailure, HookStats, guarded};
 pub(crate) use listener::BoxedListener;
 pub use listener::{Delivered, EventFilter, EventId, Listener, ListenerOptions, Retry, TransactionalListener};
 pub(crate) use listeners::{

@@ -63,6 +63,21 @@ impl ChannelKind {
         TABLE.iter().find(|(prefix, _)| name.starts_with(prefix)).map_or(Self::new(Access::Open, false, false), |(_, kind)| *kind)
     }
 
+    /// A short name of the kind; there are eight.
+    pub fn as_str(self) -> &'static str {
+        match (self.access, self.cache, self.encrypted) {
+            (Access::Open, false, _) => "public",
+            (Access::Open, true, _) => "cache",
+            (Access::Signed, false, false) => "private",
+            (Access::Signed, true, false) => "private-cache",
+            (Access::Signed, false, true) => "private-encrypted",
+            (Access::Signed, true, true) => "private-encrypted-cache",
+            (Access::Presence, false, _) => "presence",
+            (Access::Presence, true, _) => "presence-cache",
+            (Access::User, ..) => "user",
+        }
+    }
+
     /// Whether a subscriber has to show a signature.
     pub fn needs_signature(self) -> bool {
         matches!(self.access, Access::Signed | Access::Presence)

@@ -12,7 +12,9 @@ use std::{
 use actix_web::{App, HttpServer, dev, rt, web};
 use tokio::sync::Notify;
 
-use super::{Server, ServerError, hold_rules, locks, locks::Lifecycle, publisher::Publisher, shutdown, socket, wiring};
+use super::{
+    Server, ServerError, hold_rules, locks, locks::Lifecycle, metrics, metrics::Metrics, publisher::Publisher, shutdown, socket, wiring,
+};
 use crate::{
     cluster::Broker,
     config::DrainSettings,
@@ -42,6 +44,7 @@ pub struct Application {
     drain: DrainSettings,
     owed: Arc<Owed>,
     stop: Arc<Notify>,
+    metrics: Option<Metrics>,
 }
 
 /// Stops an [`Application`] from elsewhere in the program. Cloning is a reference count.
@@ -73,6 +76,7 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
     let (handover, jobs) = Handover::new();
     Publisher::start(Publishing::new(Arc::clone(&handler), settings.server.hook_timeout, locks, &handover), jobs);
     let owed = handover.owed();
+    let hooks = Arc::clone(handover.hooks());
     let ticking = rt::spawn(tick(broker.clone()));
 
     let connection_settings = Arc::new(wiring::connection_settings(&settings));
@@ -133,6 +137,15 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
             return Err(ServerError::Bind { host, port, source });
         }
     };
+    let metrics = match Metrics::start(&settings.metrics, metrics::Sources { broker: broker.clone(), hooks }) {
+        Ok(metrics) => metrics,
+        Err(error) => {
+            if let Some(lifecycle) = lifecycle {
+                lifecycle.leave(Duration::ZERO).await;
+            }
+            return Err(error);
+        }
+    };
     let addrs = listener.addrs();
     let running = listener.run();
     let handle = running.handle();
@@ -141,7 +154,7 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
         tracing::info!(server.host = %addr.ip(), server.port = addr.port(), "Listening on {addr}");
     }
     broker.set_ready();
-    Ok(Application { addrs, serving, ticking, handle, broker, lifecycle, drain: settings.drain, owed, stop: Arc::default() })
+    Ok(Application { addrs, serving, ticking, handle, broker, lifecycle, drain: settings.drain, owed, stop: Arc::default(), metrics })
 }
 
 fn all_routes<H: Handler>(routes: &mut web::ServiceConfig) {
@@ -207,6 +220,9 @@ impl Application {
             }
         }
         self.handle.stop(false).await;
+        if let Some(metrics) = &self.metrics {
+            metrics.stop().await;
+        }
         tracing::info!("Stopped");
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Why a server does not start, or stops before its time.
 
-use std::io;
+use std::{io, net::SocketAddr};
 
 use super::store::OpenError;
 use crate::{
@@ -31,6 +31,15 @@ pub enum ServerError {
         host: String,
         /// The port.
         port: u16,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The address for the metrics cannot be listened on.
+    #[error("metrics.bind: cannot listen on {address}")]
+    BindMetrics {
+        /// The address.
+        address: SocketAddr,
         /// Why.
         #[source]
         source: io::Error,

@@ -9,6 +9,7 @@ mod error;
 mod hold_rules;
 mod listeners;
 mod locks;
+mod metrics;
 mod publisher;
 mod shutdown;
 mod socket;

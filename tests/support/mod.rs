@@ -10,6 +10,7 @@ mod http;
 pub(crate) mod place;
 pub(crate) mod postgres;
 pub(crate) mod proxy;
+pub(crate) mod scrape;
 mod sign;
 pub(crate) mod stored;
 mod ws;

@@ -1,6 +1,6 @@
 //! Texts of a certain shape.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tracing_subscriber::EnvFilter;
 
@@ -75,6 +75,14 @@ pub(crate) fn host(text: &str) -> Result<(), Reason> {
         return Ok(());
     }
     only(text, |c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'), "an IP address or a host name, without scheme and port")
+}
+
+/// Nothing, or an IP address with its port.
+pub(crate) fn address_if_any(text: &str) -> Result<(), Reason> {
+    if text.is_empty() || text.parse::<SocketAddr>().is_ok() {
+        return Ok(());
+    }
+    Err(Reason::Malformed { expected: r#"nothing, or an IP address and a port such as "127.0.0.1:9601""#, found: text.to_owned() })
 }
 
 /// Nothing, or `/ws` or `/a/b`.
@@ -180,6 +188,15 @@ mod tests {
             host,
             &["127.0.0.1", "0.0.0.0", "::", "::1", "localhost", "broker.internal"],
             &["", "127.0.0.1:6001", "http://localhost", "a b", "[::1]"],
+        );
+    }
+
+    #[test]
+    fn addresses() {
+        accepts(
+            address_if_any,
+            &["", "127.0.0.1:9601", "0.0.0.0:0", "[::1]:9601"],
+            &["9601", "127.0.0.1", ":9601", "localhost:9601", "127.0.0.1:70000", "http://127.0.0.1:9601"],
         );
     }
 

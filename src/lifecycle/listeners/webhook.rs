@@ -121,7 +121,8 @@ impl Serialize for Event<'_> {
                 map.serialize_entry(name, value)?;
             }
         }
-        let more = fields.into_iter().flatten().filter(|(name, _)| !FIELDS.contains(&name.as_str()) && *name != "name" && *name != "channel");
+        let more =
+            fields.into_iter().flatten().filter(|(name, _)| !FIELDS.contains(&name.as_str()) && *name != "name" && *name != "channel");
         for (name, value) in more {
             map.serialize_entry(name, value)?;
         }

@@ -1,0 +1,106 @@
+//! What the broker says of itself: a page for Prometheus, on a listener of its own.
+//!
+//! The layers below count with plain atomics and keep tables; the collectors here read both at the moment of a scrape, on the one
+//! thread of this listener, so that a scrape waits for nobody but a lock that is held for microseconds. What is in the database is
+//! read beside the scrapes. No other part of the program knows the crate that writes the page.
+
+mod connections;
+mod hooks;
+mod page;
+mod process;
+mod text;
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use actix_web::{
+    App, HttpRequest, HttpResponse, HttpServer, dev,
+    http::header::{ACCEPT, ALLOW, CONTENT_TYPE},
+    rt, web,
+};
+use prometheus_client::{encoding::text::encode, registry::Registry};
+
+use super::ServerError;
+use crate::{cluster::Broker, config::MetricsSettings, lifecycle::HookStats};
+
+/// Scrapers at a time; whoever comes beyond that waits.
+const MAX_CONNECTIONS: usize = 64;
+/// Bytes of a page of one application with a store.
+const TYPICAL_PAGE: usize = 64 * 1024;
+
+/// What there is to read.
+#[derive(Debug)]
+pub(super) struct Sources {
+    pub(super) broker: Broker,
+    pub(super) hooks: Arc<HookStats>,
+}
+
+/// The listener at work.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    handle: dev::ServerHandle,
+}
+
+impl Metrics {
+    /// Listens, if an address is configured.
+    ///
+    /// # Errors
+    /// [`ServerError::BindMetrics`] when that address cannot be listened on.
+    pub(super) fn start(settings: &MetricsSettings, sources: Sources) -> Result<Option<Self>, ServerError> {
+        let Some(address) = settings.address() else { return Ok(None) };
+        let (addresses, running) = listen(address, registry(sources)).map_err(|source| ServerError::BindMetrics { address, source })?;
+        for address in addresses {
+            tracing::info!(metrics.bind = %address, "Metrics: http://{address}/metrics");
+        }
+        let handle = running.handle();
+        rt::spawn(running);
+        Ok(Some(Self { handle }))
+    }
+
+    /// Ends it. It is the last to go, so that a stop can be watched to its end.
+    pub(super) async fn stop(&self) {
+        self.handle.stop(false).await;
+    }
+}
+
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        // Asked for now; what it gives back is only to wait for.
+        drop(self.handle.stop(false));
+    }
+}
+
+fn registry(sources: Sources) -> Registry {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(connections::Connections(sources.broker)));
+    registry.register_collector(Box::new(hooks::Hooks(sources.hooks)));
+    registry.register_collector(Box::new(process::Process::new()));
+    registry
+}
+
+fn listen(address: SocketAddr, registry: Registry) -> io::Result<(Vec<SocketAddr>, dev::Server)> {
+    let registry = web::Data::new(registry);
+    let app = move || {
+        let resource =
+            web::resource("/metrics").route(web::get().to(show)).route(web::head().to(show)).default_service(web::to(other_method));
+        App::new().app_data(registry.clone()).service(resource)
+    };
+    let listener = HttpServer::new(app).workers(1).disable_signals().max_connections(MAX_CONNECTIONS).bind(address)?;
+    let addresses = listener.addrs();
+    Ok((addresses, listener.run()))
+}
+
+async fn show(request: HttpRequest, registry: web::Data<Registry>) -> HttpResponse {
+    let mut body = String::with_capacity(TYPICAL_PAGE);
+    if let Err(error) = encode(&mut body, &registry) {
+        tracing::error!(%error, "The metrics cannot be written: {error}");
+        return HttpResponse::InternalServerError().finish();
+    }
+    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (body, form) = if text::reads_open_metrics(accept) { (body, text::OPEN_METRICS) } else { (text::plain(&body), text::PLAIN) };
+    // To HEAD actix answers with the length alone.
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, form)).body(body)
+}
+
+async fn other_method() -> HttpResponse {
+    HttpResponse::MethodNotAllowed().insert_header((ALLOW, "GET, HEAD")).finish()
+}
