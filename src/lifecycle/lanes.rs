@@ -100,6 +100,11 @@ impl Lanes {
         }
     }
 
+    /// Somebody else has heard that this incarnation is fenced.
+    pub(crate) fn found_fenced(&self, node: Incarnation) {
+        self.node.send_if_modified(|current| current.take_if(|current| *current == node).is_some());
+    }
+
     /// The incarnation the lanes write as; `None` before the first and after a fencing. Wait for changes to register anew.
     pub(crate) fn node(&self) -> watch::Receiver<Option<Incarnation>> {
         self.node.subscribe()

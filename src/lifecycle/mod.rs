@@ -20,9 +20,12 @@ mod lock_manager;
 mod node;
 mod observer;
 mod queries;
+mod record_queue;
+mod recorder;
 pub mod store;
 mod tail;
 mod upkeep;
+mod webhook;
 
 pub use dispatcher::ListenerError;
 pub(crate) use dispatcher::{Dispatcher, DispatcherParts, DispatcherSettings};
@@ -41,4 +44,5 @@ pub use lock_manager::LockManager;
 pub(crate) use lock_manager::{Asking, LockSettings, NotTaken, Notices};
 pub(crate) use node::Node;
 pub(crate) use queries::ForcedRelease;
+pub(crate) use recorder::{Recorder, RecorderParts, WatchedApp};
 pub(crate) use tail::Reader;
