@@ -63,7 +63,7 @@ pub use domain::{Handler, MessageRouter, PerApp};
 pub use lifecycle::{
     Delivered, EventFilter, EventId, Listener, ListenerError, ListenerOptions, LockManager, Retry, TransactionalListener, store,
 };
-pub use server::{Application, OpenError, Server, ServerError, StopHandle};
+pub use server::{Application, OpenError, Server, ServerError, StopHandle, TlsError, UnixSocketError};
 
 /// What an implementer types: `use holdline::prelude::*;`.
 pub mod prelude {

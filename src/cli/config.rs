@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use clap::Subcommand;
 
 use super::{FileArgs, error::CliError};
+use crate::server::tls;
 
 /// What to do with the configuration.
 #[derive(Debug, Subcommand)]
@@ -20,6 +21,11 @@ pub(super) fn run(command: ConfigCommand) -> Result<(), CliError> {
     let loaded = file.load()?;
     for warning in loaded.settings.warnings() {
         eprintln!("holdline: warning: {warning}");
+    }
+    if let ConfigCommand::Check(_) = &command
+        && let Some(doubt) = tls::check(&loaded.settings.tls)?
+    {
+        eprintln!("holdline: warning: {doubt}");
     }
     let text = match (&command, &loaded.file) {
         (ConfigCommand::Print(_), _) => loaded.to_toml(),

@@ -4,7 +4,12 @@ use std::{error::Error, io, process::ExitCode};
 
 use thiserror::Error;
 
-use crate::{config::ConfigError, lifecycle::store::StoreError, protocol::ChannelNameError, server::store::OpenError};
+use crate::{
+    config::ConfigError,
+    lifecycle::store::StoreError,
+    protocol::ChannelNameError,
+    server::{TlsError, store::OpenError},
+};
 
 /// The exit code of a command that was refused or failed.
 const FAILED: u8 = 1;
@@ -33,6 +38,8 @@ pub(super) enum CliError {
     #[error("the broker refused the connection: {code} {text}")]
     ConnectionRefused { code: u16, text: String },
     #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
     Store(#[from] OpenError),
     #[error("{cursor:?} is not a cursor of this log: give one that `holdline events` has printed")]
     Cursor { cursor: String },
@@ -60,6 +67,7 @@ impl CliError {
             | Self::Channel { .. }
             | Self::MissingCredential { .. }
             | Self::Cursor { .. }
+            | Self::Tls(_)
             | Self::Store(OpenError::Memory | OpenError::Nothing | OpenError::UnknownUrl) => USAGE,
             Self::Unreachable { .. }
             | Self::NoWebSocket { .. }

@@ -7,7 +7,7 @@ use clap::Args;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{FileArgs, error::CliError};
-use crate::config::{AppSettings, Secret, ServerSettings, Settings};
+use crate::config::{AppSettings, Secret, Settings};
 
 /// What may stand in a path segment or a query value as it is.
 const UNRESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -56,7 +56,7 @@ impl TargetArgs {
     pub(super) fn with(&self, settings: &Settings) -> Result<Target, CliError> {
         let base = match &self.url {
             Some(url) => Base::parse(url)?,
-            None => Base::of(&settings.server)?,
+            None => Base::of(settings)?,
         };
         let is_meant =
             |app: &&AppSettings| self.app_id.as_ref().is_none_or(|id| *id == app.id) && self.key.as_ref().is_none_or(|key| *key == app.key);
@@ -119,23 +119,33 @@ impl Base {
     }
 
     /// The configured broker, as this machine reaches it.
-    fn of(server: &ServerSettings) -> Result<Self, CliError> {
-        if server.port == 0 {
+    fn of(settings: &Settings) -> Result<Self, CliError> {
+        let server = &settings.server;
+        let (host, port) = match settings.tls.plain_address() {
+            Some(plain) => (plain.ip().to_string(), plain.port()),
+            None if settings.tls.is_on() => {
+                let reason = "the configured broker speaks TLS, which this command does not: configure tls.plain_bind, or give --url";
+                return Err(CliError::Url { url: format!("{}:{}", server.host, server.port), reason });
+            }
+            None => (server.host.clone(), server.port),
+        };
+        if port == 0 {
             return Err(CliError::Url { url: "port 0".to_owned(), reason: "the configured port is chosen at the start; give --url" });
         }
-        let host = match server.host.parse() {
+        let host = match host.parse() {
             Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => Ipv4Addr::LOCALHOST.to_string(),
             Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => format!("[{}]", Ipv6Addr::LOCALHOST),
             Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
-            _ => server.host.clone(),
+            _ => host,
         };
-        Ok(Self { authority: format!("{host}:{}", server.port), prefix: server.path_prefix.clone() })
+        Ok(Self { authority: format!("{host}:{port}"), prefix: server.path_prefix.clone() })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{ServerSettings, TlsSettings};
 
     fn base(authority: &str, prefix: &str) -> Base {
         Base { authority: authority.to_owned(), prefix: prefix.to_owned() }
@@ -160,12 +170,19 @@ mod tests {
     fn the_configured_broker_is_reached_from_this_machine() {
         let of = |host: &str| {
             let server = ServerSettings { host: host.to_owned(), path_prefix: "/ws".to_owned(), ..ServerSettings::default() };
-            Base::of(&server).unwrap().authority
+            Base::of(&Settings { server, ..Settings::default() }).unwrap().authority
         };
         assert_eq!(of("0.0.0.0"), "127.0.0.1:6001");
         assert_eq!(of("::"), "[::1]:6001");
         assert_eq!(of("10.0.0.7"), "10.0.0.7:6001");
-        assert!(Base::of(&ServerSettings { port: 0, ..ServerSettings::default() }).is_err());
+        let chosen = ServerSettings { port: 0, ..ServerSettings::default() };
+        assert!(Base::of(&Settings { server: chosen, ..Settings::default() }).is_err());
+        let with_tls = |plain_bind: &str| {
+            let tls = TlsSettings { certificate: "c".to_owned(), plain_bind: plain_bind.to_owned(), ..TlsSettings::default() };
+            Base::of(&Settings { tls, ..Settings::default() })
+        };
+        assert!(with_tls("").is_err(), "these commands speak no TLS");
+        assert_eq!(with_tls("0.0.0.0:6080").unwrap().authority, "127.0.0.1:6080");
     }
 
     #[test]

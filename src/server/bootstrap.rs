@@ -13,7 +13,8 @@ use actix_web::{App, HttpServer, dev, rt, web};
 use tokio::sync::Notify;
 
 use super::{
-    Server, ServerError, hold_rules, locks, locks::Lifecycle, metrics, metrics::Metrics, publisher::Publisher, shutdown, socket, wiring,
+    Server, ServerError, hold_rules, locks, locks::Lifecycle, metrics, metrics::Metrics, publisher::Publisher, shutdown, socket,
+    sockets::Sockets, tls::Tls, unix_socket::SocketFile, wiring,
 };
 use crate::{
     cluster::Broker,
@@ -38,6 +39,8 @@ pub struct Application {
     addrs: Vec<SocketAddr>,
     serving: rt::task::JoinHandle<std::io::Result<()>>,
     ticking: rt::task::JoinHandle<()>,
+    /// Follows certificate and key, where there is TLS.
+    watching: Option<rt::task::JoinHandle<()>>,
     handle: dev::ServerHandle,
     broker: Broker,
     lifecycle: Option<Lifecycle>,
@@ -45,6 +48,7 @@ pub struct Application {
     owed: Arc<Owed>,
     stop: Arc<Notify>,
     metrics: Option<Metrics>,
+    _socket_file: Option<SocketFile>,
 }
 
 /// Stops an [`Application`] from elsewhere in the program. Cloning is a reference count.
@@ -71,6 +75,7 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
     broker.limit_connections(socket::raise_open_files());
     broker.outbox_memory().set_limit(settings.server.max_outbox_memory);
     let handler = Arc::new(handler);
+    let tls = Tls::start(&settings.tls)?;
     let lifecycle = locks::start(&settings, &broker, listeners).await?;
     let locks = broker.locks().cloned();
     let (handover, jobs) = Handover::new();
@@ -110,7 +115,7 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
             None => app.configure(own_routes),
         }
     };
-    let (host, port, user_timeout) = (settings.server.host.clone(), settings.server.port, settings.server.tcp_user_timeout);
+    let user_timeout = settings.server.tcp_user_timeout;
     let mut listener = HttpServer::new(factory)
         .disable_signals()
         .backlog(settings.server.backlog)
@@ -127,14 +132,27 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
     if settings.server.workers > 0 {
         listener = listener.workers(settings.server.workers);
     }
-    let listener = match listener.bind((host.as_str(), port)) {
-        Ok(listener) => listener,
-        Err(source) => {
+    let bound = Sockets::bind(&settings).and_then(|sockets| {
+        let addrs = sockets.addrs().map_err(ServerError::Serve)?;
+        sockets.say(tls.is_some()).map_err(ServerError::Serve)?;
+        let Sockets { main, plain, unix } = sockets;
+        let (unix, socket_file) = unix.unzip();
+        let listener = main.into_iter().try_fold(listener, |listener, socket| match &tls {
+            Some(tls) => listener.listen_rustls_0_23(socket, tls.config.clone()),
+            None => listener.listen(socket),
+        });
+        let listener = plain.into_iter().try_fold(listener.map_err(ServerError::Serve)?, HttpServer::listen);
+        let listener = unix.into_iter().try_fold(listener.map_err(ServerError::Serve)?, HttpServer::listen_uds);
+        Ok((listener.map_err(ServerError::Serve)?, addrs, socket_file))
+    });
+    let (listener, addrs, socket_file) = match bound {
+        Ok(bound) => bound,
+        Err(error) => {
             // Or the other nodes would wait out the lease of one that never served.
             if let Some(lifecycle) = lifecycle {
                 lifecycle.leave(Duration::ZERO).await;
             }
-            return Err(ServerError::Bind { host, port, source });
+            return Err(error);
         }
     };
     let metrics = match Metrics::start(&settings.metrics, metrics::Sources { broker: broker.clone(), hooks }) {
@@ -146,15 +164,25 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
             return Err(error);
         }
     };
-    let addrs = listener.addrs();
     let running = listener.run();
     let handle = running.handle();
     let serving = rt::spawn(running);
-    for addr in &addrs {
-        tracing::info!(server.host = %addr.ip(), server.port = addr.port(), "Listening on {addr}");
-    }
+    let watching = tls.map(Tls::watch);
     broker.set_ready();
-    Ok(Application { addrs, serving, ticking, handle, broker, lifecycle, drain: settings.drain, owed, stop: Arc::default(), metrics })
+    Ok(Application {
+        addrs,
+        serving,
+        ticking,
+        watching,
+        handle,
+        broker,
+        lifecycle,
+        drain: settings.drain,
+        owed,
+        stop: Arc::default(),
+        metrics,
+        _socket_file: socket_file,
+    })
 }
 
 fn all_routes<H: Handler>(routes: &mut web::ServiceConfig) {
@@ -180,6 +208,11 @@ impl Application {
     /// The port it listens on; of use when the settings said 0.
     pub fn port(&self) -> u16 {
         self.addrs.first().map_or(0, SocketAddr::port)
+    }
+
+    /// Whether that is TLS.
+    pub fn speaks_tls(&self) -> bool {
+        self.watching.is_some()
     }
 
     /// The broker behind it.
@@ -232,6 +265,9 @@ impl Application {
 impl Drop for Application {
     fn drop(&mut self) {
         self.ticking.abort();
+        if let Some(watching) = &self.watching {
+            watching.abort();
+        }
         // Asked for now; what it gives back is only to wait for.
         drop(self.handle.stop(false));
     }

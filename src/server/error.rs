@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr};
 
-use super::store::OpenError;
+use super::{store::OpenError, tls::TlsError, unix_socket::UnixSocketError};
 use crate::{
     config::Violation,
     lifecycle::{ListenerError, store::StoreError},
@@ -44,6 +44,18 @@ pub enum ServerError {
         #[source]
         source: io::Error,
     },
+    /// The unix socket cannot be listened on.
+    #[error("cannot listen on the unix socket {path}")]
+    UnixSocket {
+        /// Its path.
+        path: String,
+        /// Why.
+        #[source]
+        source: UnixSocketError,
+    },
+    /// Certificate and key cannot be used.
+    #[error("cannot speak TLS")]
+    Tls(#[from] TlsError),
     /// The store of locks and of the log cannot be used.
     #[error("cannot use the store")]
     Store(#[from] StoreError),

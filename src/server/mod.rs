@@ -13,14 +13,19 @@ mod metrics;
 mod publisher;
 mod shutdown;
 mod socket;
+mod sockets;
 pub(crate) mod store;
 mod telemetry;
+pub(crate) mod tls;
+mod unix_socket;
 mod wiring;
 
 pub use bootstrap::{Application, StopHandle};
 pub use builder::Server;
 pub use error::ServerError;
 pub use store::OpenError;
+pub use tls::TlsError;
+pub use unix_socket::UnixSocketError;
 
 use crate::config::Loaded;
 
@@ -40,7 +45,8 @@ pub(crate) fn run(loaded: Loaded) -> Result<(), ServerError> {
         let Some(desk) = desk else { return server.run().await };
         let application = server.routes(move |routes| desk.configure(routes)).build().await?;
         if let Some(addr) = application.addrs().first() {
-            tracing::info!("Order desk: http://{addr}/desk");
+            let scheme = if application.speaks_tls() { "https" } else { "http" };
+            tracing::info!("Order desk: {scheme}://{addr}/desk");
         }
         application.run_until_stopped().await
     })

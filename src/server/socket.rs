@@ -2,6 +2,7 @@
 
 use std::{any::Any, time::Duration};
 
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::{
     dev::Extensions,
     rt::net::{TcpStream, UnixStream},
@@ -22,7 +23,8 @@ pub(super) fn on_connect(connection: &dyn Any, data: &mut Extensions, user_timeo
     if connection.is::<UnixStream>() {
         data.insert(UnixPeer);
     }
-    let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
+    let over_tls = || connection.downcast_ref::<TlsStream<TcpStream>>().map(|tls| tls.get_ref().0);
+    let Some(stream) = connection.downcast_ref::<TcpStream>().or_else(over_tls) else { return };
     let socket = SockRef::from(stream);
     let set = socket
         .set_tcp_nodelay(true)

@@ -1,0 +1,86 @@
+//! TLS on our own port: a certificate and its key, read at the start, and again whenever they change.
+//!
+//! `certificate.rs` makes a pair of two files, `watch.rs` replaces the one in use. A connection keeps what it was opened with.
+
+mod certificate;
+mod watch;
+
+use std::sync::Arc;
+
+use actix_web::rt;
+use parking_lot::RwLock;
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+
+pub use certificate::TlsError;
+
+use self::{
+    certificate::{Files, Leaf},
+    watch::Watch,
+};
+use super::ServerError;
+use crate::config::TlsSettings;
+
+/// The pair that new connections get.
+#[derive(Debug)]
+struct InUse(RwLock<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for InUse {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read()))
+    }
+}
+
+/// TLS as it is configured, with a pair that fits.
+pub(super) struct Tls {
+    /// For each listener.
+    pub(super) config: ServerConfig,
+    watch: Watch,
+}
+
+impl Tls {
+    /// Reads the files; `None` when there is no TLS.
+    ///
+    /// # Errors
+    /// [`TlsError`] when there is no pair in them, and [`ServerError::Signals`].
+    pub(super) fn start(settings: &TlsSettings) -> Result<Option<Self>, ServerError> {
+        if !settings.is_on() {
+            return Ok(None);
+        }
+        let files = Files::of(settings);
+        let contents = files.read()?;
+        let pair = files.pair(&contents)?;
+        pair.leaf.say(&files);
+        let in_use = Arc::new(InUse(RwLock::new(pair.key)));
+        let watch = Watch::new(files, contents.stamp(), pair.leaf, Arc::clone(&in_use), settings.reload_interval)?;
+        // HTTP/1.1 is offered by actix-web, and alone: a WebSocket needs it.
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|source| TlsError::Versions { source })?
+            .with_no_client_auth()
+            .with_cert_resolver(in_use);
+        Ok(Some(Self { config, watch }))
+    }
+
+    /// Follows the files from now on.
+    pub(super) fn watch(self) -> rt::task::JoinHandle<()> {
+        rt::spawn(self.watch.run())
+    }
+}
+
+/// Whether the files would do. What should be said about them, if anything.
+///
+/// # Errors
+/// As for a start.
+pub(crate) fn check(settings: &TlsSettings) -> Result<Option<String>, TlsError> {
+    if !settings.is_on() {
+        return Ok(None);
+    }
+    let files = Files::of(settings);
+    let Leaf { doubt, .. } = files.pair(&files.read()?)?.leaf;
+    Ok(doubt)
+}
