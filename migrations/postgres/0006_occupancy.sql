@@ -76,9 +76,11 @@ BEGIN
     SELECT p_app, c.channel, c.member, p_incarnation, p_shard FROM change c WHERE c.last AND c.present
     ON CONFLICT DO NOTHING
   ), went AS (
-    DELETE FROM holdline.occupant o USING change c
-     WHERE c.last AND NOT c.present
-       AND o.app = p_app AND o.channel = c.channel AND o.member = c.member AND o.incarnation = p_incarnation
+    DELETE FROM holdline.occupant WHERE ctid = ANY (ARRAY(            -- a join would be planned over all of the application
+      SELECT o.ctid FROM change c
+       CROSS JOIN LATERAL (SELECT o.ctid FROM holdline.occupant o WHERE o.app = p_app AND o.channel = c.channel
+                              AND o.member = c.member AND o.incarnation = p_incarnation LIMIT 1) o
+       WHERE c.last AND NOT c.present))
   ), kept AS (
     INSERT INTO holdline.occupancy AS y (app, channel, member, shard, delay_ms, vacant_until)
     SELECT p_app, c.channel, c.member, p_shard, p_delay_ms,
@@ -86,9 +88,11 @@ BEGIN
       FROM change c WHERE c.last AND NOT c.others AND (c.present OR p_delay_ms > 0)
     ON CONFLICT (app, channel, member) DO UPDATE SET delay_ms = excluded.delay_ms, vacant_until = excluded.vacant_until
   ), ended AS (
-    DELETE FROM holdline.occupancy y USING change c
-     WHERE c.last AND NOT c.others AND NOT c.present AND p_delay_ms = 0
-       AND y.app = p_app AND y.channel = c.channel AND y.member = c.member
+    DELETE FROM holdline.occupancy WHERE ctid = ANY (ARRAY(
+      SELECT y.ctid FROM change c
+       CROSS JOIN LATERAL (SELECT y.ctid FROM holdline.occupancy y WHERE y.app = p_app AND y.channel = c.channel
+                              AND y.member = c.member LIMIT 1) y
+       WHERE c.last AND NOT c.others AND NOT c.present AND p_delay_ms = 0))
   ), entry AS MATERIALIZED (
     SELECT e.*, v_head + row_number() OVER (ORDER BY e.number) AS position
       FROM (SELECT c.number, holdline.occupancy_event(c.member, c.present) AS type, c.channel,
@@ -119,34 +123,35 @@ DECLARE
   v_ended    integer;
 BEGIN
   WITH victim AS (
-    SELECT o.* FROM holdline.node n
-     CROSS JOIN LATERAL (SELECT app, channel, member, incarnation FROM holdline.occupant
-                          WHERE incarnation = n.incarnation AND shard = p_shard ORDER BY member = '' LIMIT p_limit) o
+    SELECT o.ctid FROM holdline.node n
+     CROSS JOIN LATERAL (SELECT o.ctid, o.member FROM holdline.occupant o
+                          WHERE o.incarnation = n.incarnation AND o.shard = p_shard ORDER BY o.member = '' LIMIT p_limit) o
      WHERE n.state = 'fenced' ORDER BY n.incarnation, o.member = '' LIMIT p_limit
   ), dropped AS (
-    DELETE FROM holdline.occupant o USING victim v
-     WHERE o.app = v.app AND o.channel = v.channel AND o.member = v.member AND o.incarnation = v.incarnation
-    RETURNING o.app, o.channel, o.member
+    DELETE FROM holdline.occupant WHERE ctid = ANY (ARRAY(SELECT v.ctid FROM victim v)) RETURNING app, channel, member
   )
   SELECT coalesce(array_agg(app), '{}'), array_agg(channel), array_agg(member) INTO v_apps, v_channels, v_members FROM dropped;
   IF v_apps <> '{}' THEN
-    UPDATE holdline.occupancy y SET vacant_until = v_now + y.delay_ms * interval '1 ms'
-      FROM unnest(v_apps, v_channels, v_members) d (app, channel, member)
-     WHERE y.app = d.app AND y.channel = d.channel AND y.member = d.member AND y.vacant_until IS NULL
-       AND NOT EXISTS (SELECT 1 FROM holdline.occupant o WHERE o.app = y.app AND o.channel = y.channel AND o.member = y.member);
+    UPDATE holdline.occupancy SET vacant_until = v_now + delay_ms * interval '1 ms' WHERE ctid = ANY (ARRAY(
+      SELECT y.ctid FROM unnest(v_apps, v_channels, v_members) d (app, channel, member)
+       CROSS JOIN LATERAL (SELECT y.ctid, y.vacant_until FROM holdline.occupancy y
+                            WHERE y.app = d.app AND y.channel = d.channel AND y.member = d.member LIMIT 1) y
+       CROSS JOIN LATERAL (SELECT count(*) AS left FROM holdline.occupant o
+                            WHERE o.app = d.app AND o.channel = d.channel AND o.member = d.member) o
+       WHERE y.vacant_until IS NULL AND o.left = 0));
   END IF;
   UPDATE holdline.occupancy SET vacant_until = v_now + delay_ms * interval '1 ms'             -- the clock was set back
    WHERE shard = p_shard AND vacant_until > v_now + delay_ms * interval '1 ms';
   WITH due AS (
     SELECT d.*, row_number() OVER (ORDER BY d.vacant_until, d.member = '', d.app, d.channel, d.member) AS number
-      FROM (SELECT y.app, y.channel, y.member, y.vacant_until FROM holdline.occupancy y
+      FROM (SELECT y.ctid AS place, y.app, y.channel, y.member, y.vacant_until FROM holdline.occupancy y
              WHERE y.shard = p_shard AND y.vacant_until <= v_now
                -- Not before the last of its members, which a change of clock or delay may have put behind it.
                AND NOT (y.member = '' AND EXISTS (SELECT 1 FROM holdline.occupancy m WHERE m.app = y.app AND m.channel = y.channel
                                                      AND m.member <> '' AND m.vacant_until > y.vacant_until))
              ORDER BY y.vacant_until, y.member = '' LIMIT p_limit) d
   ), ended AS (
-    DELETE FROM holdline.occupancy y USING due d WHERE y.app = d.app AND y.channel = d.channel AND y.member = d.member
+    DELETE FROM holdline.occupancy WHERE ctid = ANY (ARRAY(SELECT d.place FROM due d))
   ), head AS (
     UPDATE holdline.shard_head h SET last_position = h.last_position + c.entries
       FROM (SELECT count(*) AS entries FROM due) c

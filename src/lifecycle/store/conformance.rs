@@ -7,6 +7,7 @@ mod consumers;
 mod harness;
 mod locks;
 mod occupancy;
+mod occupancy_model;
 mod outcomes;
 mod postgres;
 mod sqlite;
@@ -72,5 +73,5 @@ over_all_stores! {
     occupancy::a_clock_that_was_set_back_makes_no_delay_longer,
     occupancy::a_channel_waits_for_members_with_a_longer_delay,
     occupancy::a_thousand_members_join_and_leave,
-    occupancy::the_log_of_any_sightings_is_that_of_a_simple_model,
+    occupancy_model::the_log_of_any_sightings_is_that_of_a_simple_model,
 }

@@ -130,6 +130,35 @@ async fn a_blocked_shard_costs_its_own_writes_and_no_others() {
 }
 
 #[tokio::test]
+async fn what_is_recorded_waits_for_its_own_shard_only_and_in_nobodys_way() {
+    let (url, _) = cluster::fresh_database().await;
+    let store = connect(&url).await.unwrap();
+    let node = store.register(&new_node("node-1")).await.unwrap();
+    let shard = Shard::of_webhooks("app", store.shards());
+    let free = (2..).map(|n| format!("order:{n}")).find(|key| Shard::of("app", key, store.shards()) != shard).unwrap();
+    let mut blocker = sqlx::PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("BEGIN").execute(&mut blocker).await.unwrap();
+    sqlx::query("SELECT * FROM holdline.shard_head WHERE shard = $1 FOR UPDATE").bind(shard.0).execute(&mut blocker).await.unwrap();
+    let seen = vec![Sighting::Present { channel: "room".to_owned(), member: None }];
+    let sightings = Sightings { app: "app".to_owned(), number: 1, delay: Duration::ZERO, seen };
+    let (blocked, times) = tokio::join!(store.record(node, &sightings), async {
+        let mut times = Vec::new();
+        for lane in 0..Lane::COUNT {
+            let started = tokio::time::Instant::now();
+            store.commit(Lane(lane), node, &[one(&free, "user:1", |hold| hold.mode = Mode::Shared)]).await.unwrap();
+            times.push(started.elapsed());
+        }
+        times
+    });
+    assert!(matches!(&blocked, Err(error @ StoreError::Busy { .. }) if error.is_retryable()), "{blocked:?}");
+    assert!(times.iter().all(|time| *time < Duration::from_millis(400)), "{times:?}");
+    sqlx::raw_sql("COMMIT").execute(&mut blocker).await.unwrap();
+    store.record(node, &sightings).await.unwrap();
+    let (log, _) = store.events_after(&Cursor::start(store.shards()), 10).await.unwrap();
+    assert_eq!(log.iter().filter(|event| event.kind == EventKind::Webhook).count(), 1);
+}
+
+#[tokio::test]
 async fn workers_on_several_nodes_share_a_consumer() {
     const LEASE: Duration = Duration::from_millis(800);
     let (url, _) = cluster::fresh_database().await;
