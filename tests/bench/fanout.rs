@@ -85,7 +85,7 @@ fn main() {
 
     let hub = Hub::new(app());
     let channel = ChannelName::parse("news", 200).expect("a legal name");
-    let delivery = Delivery { event: "e", data: &data, user_id: None, except: None, keep_for: None };
+    let delivery = Delivery { event: "e", data: &data, user_id: None, except: None, sender: None, keep_for: None };
     for (count, burst) in [(1, 1), (1_000, 1), (1_000, 20), (10_000, 1)] {
         let conns = subscribers(&hub, &channel, count);
         drain(&conns);
