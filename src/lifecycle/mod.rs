@@ -44,5 +44,5 @@ pub use lock_manager::LockManager;
 pub(crate) use lock_manager::{Asking, LockSettings, NotTaken, Notices};
 pub(crate) use node::Node;
 pub(crate) use queries::ForcedRelease;
-pub(crate) use recorder::{Recorder, RecorderParts, WatchedApp};
+pub(crate) use recorder::{Recorder, RecorderSettings, WatchedApp};
 pub(crate) use tail::Reader;

@@ -19,6 +19,7 @@ use super::{
     lanes::Lanes,
     lock_manager::{LockManager, LockSettings, Notices},
     observer::{Lease, Observer, Suspect},
+    recorder::{Recorder, RecorderSettings},
     store::{BootId, CloseCause, Incarnation, LifecycleStore, NewNode, NodeState, StoreError},
     tail::{self, Reader},
     upkeep,
@@ -77,6 +78,22 @@ impl Node {
     /// What wakes readers of the log.
     pub(crate) fn doorbell(&self) -> &Doorbell {
         &self.doorbell
+    }
+
+    /// Starts to record what happens on channels. To be called on the runtime that outlives connections, before anybody may connect.
+    pub(crate) fn record(&self, settings: RecorderSettings) -> Recorder {
+        Recorder::start(Arc::clone(self.locks.store()), self.locks.lanes().clone(), settings)
+    }
+
+    /// Sweeps now what is due.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the sweep was cut short.
+    pub(crate) async fn sweep(&self) -> Result<(), StoreError> {
+        match self.locks.incarnation() {
+            Some(incarnation) => upkeep::sweep_all(&self.locks, incarnation).await,
+            None => Err(StoreError::Fenced),
+        }
     }
 
     /// Says that the node is leaving; best effort.

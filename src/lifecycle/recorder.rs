@@ -63,12 +63,10 @@ pub(crate) struct WatchedApp {
     pub(crate) filters: Vec<WebhookFilter>,
 }
 
-/// What a recorder is started with.
-#[derive(Debug)]
-pub(crate) struct RecorderParts<W: ?Sized> {
-    pub(crate) store: Arc<W>,
-    /// Whose incarnation it writes as.
-    pub(crate) lanes: Lanes,
+/// What is recorded.
+#[derive(Clone, Debug)]
+pub(crate) struct RecorderSettings {
+    /// Whose channels are watched.
     pub(crate) apps: Vec<WatchedApp>,
     /// How long somebody may be away before it counts as gone.
     pub(crate) delay: Duration,
@@ -93,9 +91,9 @@ struct Shared {
 }
 
 impl Recorder {
-    /// Starts it on the runtime this is called on. It waits for an incarnation.
-    pub(crate) fn start<W: RecordWriter + ?Sized>(parts: RecorderParts<W>) -> Self {
-        let RecorderParts { store, lanes, apps, delay, queue_size } = parts;
+    /// Starts it on the runtime this is called on. It writes as the incarnation that the lanes write as, and waits for one.
+    pub(super) fn start<W: RecordWriter + ?Sized>(store: Arc<W>, lanes: Lanes, settings: RecorderSettings) -> Self {
+        let RecorderSettings { apps, delay, queue_size } = settings;
         let limits = RecordLimits { batch: BATCH, batch_bytes: BATCH_BYTES, changes: CHANGES, event_bytes: queue_size };
         let queue = RecordQueue::new(apps.iter().map(|app| app.id.clone()), delay, limits);
         let shared = Arc::new(Shared { queue: Mutex::new(queue), work: Notify::new(), idle: Notify::new() });

@@ -42,8 +42,8 @@ async fn recorder(filters: Vec<WebhookFilter>) -> (Recorder, Arc<Script>, Lanes)
     let store: Arc<dyn LifecycleStore> = Arc::new(SqliteStore::in_memory(StoreLimits::default()).await.unwrap());
     let lanes = Lanes::start(store, LaneLimits::default(), StoreLimits::default());
     let (script, apps) = (Arc::<Script>::default(), vec![WatchedApp { id: "shop".to_owned(), filters }]);
-    let parts = RecorderParts { store: Arc::clone(&script), lanes: lanes.clone(), apps, delay: Duration::from_secs(3), queue_size: 10_000 };
-    (Recorder::start(parts), script, lanes)
+    let settings = RecorderSettings { apps, delay: Duration::from_secs(3), queue_size: 10_000 };
+    (Recorder::start(Arc::clone(&script), lanes.clone(), settings), script, lanes)
 }
 
 fn filter(kinds: &[WebhookKind], prefix: &str) -> WebhookFilter {

@@ -3,6 +3,8 @@
 //! They are the same, but for texts with a zero character, which PostgreSQL keeps in no text: those stand in the log as
 //! `{"json": "\"a\\u0000b\""}`, their own JSON once more as a text. No field of a webhook is an object otherwise.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
 use crate::domain::{Seen, WebhookKind};
@@ -32,13 +34,10 @@ fn kept(text: &str) -> Value {
     if text.contains('\0') { json!({ AS_JSON: Value::from(text).to_string() }) } else { text.into() }
 }
 
-/// The fields to send, from those that were kept.
-pub(crate) fn fields(payload: &Value) -> Map<String, Value> {
-    let sent = |value: &Value| match value.get(AS_JSON).and_then(Value::as_str) {
-        Some(text) => serde_json::from_str(text).unwrap_or_else(|_| value.clone()),
-        None => value.clone(),
-    };
-    payload.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), sent(value))).collect()
+/// A field as it is sent, from what was kept.
+pub(crate) fn sent(kept: &Value) -> Cow<'_, Value> {
+    let text = kept.get(AS_JSON).and_then(Value::as_str);
+    text.and_then(|text| serde_json::from_str(text).ok()).map_or(Cow::Borrowed(kept), Cow::Owned)
 }
 
 #[cfg(test)]
@@ -56,7 +55,7 @@ mod tests {
         let (kind, payload) = happening(event(r#"{"on":true}"#)).unwrap();
         let expected = json!({ "event": "client-typing", "data": "{\"on\":true}", "socket_id": "123456.7890123", "user_id": "42" });
         assert_eq!((kind, &payload), (WebhookKind::ClientEvent, &expected));
-        assert_eq!(Value::from(fields(&payload)), expected);
+        assert!(expected.as_object().unwrap().values().all(|value| *sent(value) == *value));
         let count = happening(Seen::SubscriptionCount(3)).unwrap();
         assert_eq!(count, (WebhookKind::SubscriptionCount, json!({ "subscription_count": 3 })));
         assert_eq!(happening(Seen::CacheMiss), Some((WebhookKind::CacheMiss, json!({}))));
@@ -68,6 +67,6 @@ mod tests {
         let (_, payload) = happening(event("a\0\"ü")).unwrap();
         assert!(!payload.to_string().contains("\\u0000\"") && !payload["data"].is_string(), "{payload}");
         assert!(payload["data"]["json"].as_str().is_some_and(|text| !text.contains('\0')));
-        assert_eq!(fields(&payload)["data"], json!("a\0\"ü"));
+        assert_eq!(*sent(&payload["data"]), json!("a\0\"ü"));
     }
 }

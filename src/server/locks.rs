@@ -1,26 +1,32 @@
 //! What keeps the locks of this node, and who hears of them, from settings.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
-    ServerError,
+    ServerError, feed,
     listeners::{self, Configured},
     store::{self, OpenStore},
 };
 use crate::{
     cluster::Broker,
     config::{OnDoubt, Settings, StoreSettings},
-    lifecycle::{BoxedListener, Dispatcher, DispatcherParts, DispatcherSettings, DoorbellSettings, LockSettings, Node},
+    lifecycle::{BoxedListener, Dispatcher, DispatcherParts, DispatcherSettings, DoorbellSettings, LockSettings, Node, Recorder},
 };
 
 /// Opens the store, makes this process a node and starts its listeners; `None` without a store. Returns when everything is swept that
-/// a former life of this node left behind.
+/// a former life of this node left behind. Webhooks need a store, too: without one they have their own in memory, which keeps no locks.
 pub(super) async fn start(settings: &Settings, broker: &Broker, own: Vec<BoxedListener>) -> Result<Option<Lifecycle>, ServerError> {
     let Configured { mut listeners, readers } = listeners::configured(settings, broker)?;
     listeners.extend(own);
-    let Some(store) = store::serve(&(&settings.store).into()).await? else {
-        let first = listeners.first().map(|listener| listener.name().to_owned());
-        return first.map_or(Ok(None), |name| Err(ServerError::NoLog { name }));
+    let target = (&settings.store).into();
+    let (store, keeps_locks) = match (store::serve(&target).await?, listeners.first()) {
+        (Some(store), _) => (store, true),
+        (None, Some(listener)) => return Err(ServerError::NoLog { name: listener.name().to_owned() }),
+        (None, None) if feed::is_wanted(settings) => (store::fleeting(target.limits).await?, false),
+        (None, None) => return Ok(None),
     };
     let locks = lock_settings(&settings.store, &store);
     let node = Node::start(Arc::clone(&store.store), locks, Arc::new(broker.notices()), readers).await?;
@@ -32,17 +38,21 @@ pub(super) async fn start(settings: &Settings, broker: &Broker, own: Vec<BoxedLi
         listeners,
         settings: DispatcherSettings::default(),
     })?;
-    broker.set_locks(node.locks().clone());
-    Ok(Some(Lifecycle { node, dispatcher, _store: store }))
+    if keeps_locks {
+        broker.set_locks(node.locks().clone());
+    }
+    let recorder = feed::start(settings, &node, broker);
+    Ok(Some(Lifecycle { node, recorder, dispatcher, store }))
 }
 
 /// A node at work, and what it stands on.
 #[derive(Debug)]
 pub(super) struct Lifecycle {
     node: Node,
+    recorder: Option<Recorder>,
     dispatcher: Dispatcher,
     /// Keeps the data directory locked until the node has left.
-    _store: OpenStore,
+    store: OpenStore,
 }
 
 impl Lifecycle {
@@ -53,7 +63,12 @@ impl Lifecycle {
 
     /// Writes what is owed, at most for `grace`, and signs off; beside it, and no longer, listeners finish what they are at.
     pub(super) async fn leave(self, grace: Duration) {
-        let Self { node, dispatcher, _store } = self;
+        let Self { node, recorder, dispatcher, store } = self;
+        let began = Instant::now();
+        if let Some(recorder) = recorder {
+            feed::finish(recorder, &store, &node, grace).await;
+        }
+        let grace = grace.saturating_sub(began.elapsed());
         let (listeners, ()) = tokio::join!(tokio::time::timeout(grace, dispatcher.stop()), node.leave(grace));
         if listeners.is_err() {
             tracing::warn!("Leaving listeners in the midst of their work: other nodes, or the next start, do it again");

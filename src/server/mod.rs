@@ -6,6 +6,7 @@ mod bootstrap;
 mod builder;
 mod desk;
 mod error;
+mod feed;
 mod hold_rules;
 mod listeners;
 mod locks;

@@ -51,6 +51,8 @@ pub(crate) struct OpenStore {
     pub(crate) store: Arc<dyn LifecycleStore>,
     /// The same, if it is PostgreSQL: listeners may keep their effects there.
     pub(crate) postgres: Option<Arc<PostgresStore>>,
+    /// The same, if it ends with this process.
+    pub(crate) fleeting: Option<Arc<SqliteStore>>,
     /// The node's name.
     pub(crate) node_name: String,
     /// Whether nobody else can have it.
@@ -127,10 +129,7 @@ fn kind(target: &StoreTarget) -> Result<Kind<'_>, OpenError> {
 pub(crate) async fn serve(target: &StoreTarget) -> Result<Option<OpenStore>, OpenError> {
     Ok(Some(match kind(target)? {
         Kind::Nothing => return Ok(None),
-        Kind::Memory => {
-            let store = Arc::new(SqliteStore::in_memory(target.limits).await?);
-            OpenStore { store, postgres: None, node_name: random_name(), naming: Naming::Unique, _directory: None }
-        }
+        Kind::Memory => fleeting(target.limits).await?,
         Kind::Sqlite => {
             let directory = DataDirectory::open(&target.data_dir).map_err(|error| match error {
                 StoreError::InUse { path } => OpenError::InUse { path },
@@ -138,7 +137,7 @@ pub(crate) async fn serve(target: &StoreTarget) -> Result<Option<OpenStore>, Ope
             })?;
             let node_name = directory.node_name().to_owned();
             let store = Arc::new(SqliteStore::open(directory, target.migrations, target.limits).await?);
-            OpenStore { store, postgres: None, node_name, naming: Naming::Unique, _directory: None }
+            OpenStore { store, postgres: None, fleeting: None, node_name, naming: Naming::Unique, _directory: None }
         }
         Kind::Postgres(url) => {
             let (node_name, naming, directory) = name_of_node(&target.data_dir);
@@ -153,12 +152,23 @@ pub(crate) async fn serve(target: &StoreTarget) -> Result<Option<OpenStore>, Ope
             OpenStore {
                 store: Arc::clone(&postgres) as Arc<dyn LifecycleStore>,
                 postgres: Some(postgres),
+                fleeting: None,
                 node_name,
                 naming,
                 _directory: directory,
             }
         }
     }))
+}
+
+/// A store that ends with this process.
+///
+/// # Errors
+/// [`OpenError`].
+pub(crate) async fn fleeting(limits: StoreLimits) -> Result<OpenStore, OpenError> {
+    let store = Arc::new(SqliteStore::in_memory(limits).await?);
+    let fleeting = Some(Arc::clone(&store));
+    Ok(OpenStore { store, postgres: None, fleeting, node_name: random_name(), naming: Naming::Unique, _directory: None })
 }
 
 /// On PostgreSQL the directory has nothing but the name, and a node without a lasting one only takes longer to be missed: its former

@@ -111,6 +111,15 @@ impl SqliteStore {
         self.directory.as_ref()
     }
 
+    /// Waits no longer for those who are away from channels: with the next sweep they are gone. For a database in memory, when its process
+    /// is about to end: nobody else will ever tell of them.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn end_delays(&self) -> Result<(), StoreError> {
+        occupancy::end_delays(&mut *self.writer().await).await
+    }
+
     async fn writer(&self) -> MutexGuard<'_, SqliteConnection> {
         let mut writer = self.writer.lock().await;
         if let Some(file) = &self.file

@@ -192,6 +192,13 @@ pub(super) async fn drop_dead(write: &mut Write<'_>, limit: u32) -> Result<usize
     Ok(dropped.len())
 }
 
+/// Lets the delay of whoever is away be over, in the order in which they went.
+pub(super) async fn end_delays(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let end = "UPDATE occupancy SET vacant_until = vacant_until - delay_ms WHERE vacant_until IS NOT NULL";
+    sqlx::query(end).execute(connection).await?;
+    Ok(())
+}
+
 /// Ends up to `limit` vacancies that have had their delay, members before their channel. How many.
 pub(super) async fn end_vacancies(write: &mut Write<'_>, limit: u32) -> Result<usize, StoreError> {
     // The clock was set back.
