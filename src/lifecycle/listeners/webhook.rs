@@ -17,6 +17,7 @@ use crate::{
     lifecycle::{
         listener::{Delivered, Endpoint, EndpointOptions, Retry, consumer_name},
         store::{EventKind, EventRow},
+        webhook::sent,
     },
 };
 
@@ -118,13 +119,13 @@ impl Serialize for Event<'_> {
         let fields = self.0.payload.as_object();
         for name in FIELDS {
             if let Some(value) = fields.and_then(|fields| fields.get(name)) {
-                map.serialize_entry(name, value)?;
+                map.serialize_entry(name, &*sent(value))?;
             }
         }
         let more =
             fields.into_iter().flatten().filter(|(name, _)| !FIELDS.contains(&name.as_str()) && *name != "name" && *name != "channel");
         for (name, value) in more {
-            map.serialize_entry(name, value)?;
+            map.serialize_entry(name, &*sent(value))?;
         }
         map.end()
     }
