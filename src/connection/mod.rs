@@ -25,7 +25,7 @@ use std::sync::Arc;
 use actix_web::web;
 
 pub(crate) use doorkeeper::Doorkeeper;
-pub(crate) use peer::UnixPeer;
+pub(crate) use peer::{TlsPeer, UnixPeer};
 pub(crate) use settings::ConnectionSettings;
 
 use crate::{cluster::Broker, domain::Handler, lifecycle::Handover};

@@ -19,6 +19,10 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct UnixPeer;
 
+/// Marks a connection that came through TLS.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TlsPeer;
+
 /// The far end of a connection, as the log and the limits know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Address {
@@ -64,7 +68,7 @@ impl Peer {
             None if request.conn_data::<UnixPeer>().is_some() => Address::Unix,
             None => Address::Unknown,
         };
-        Self { address, secure: request.app_config().secure() }.behind(request.headers(), trusted)
+        Self { address, secure: request.conn_data::<TlsPeer>().is_some() }.behind(request.headers(), trusted)
     }
 
     /// The same, if it is a trusted proxy, as what it says about its client.

@@ -9,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_web::{App, HttpServer, dev, rt, web};
+use actix_web::{App, dev, rt, web};
 use tokio::sync::Notify;
 
 use super::{
-    Server, ServerError, hold_rules, locks, locks::Lifecycle, metrics, metrics::Metrics, publisher::Publisher, shutdown, socket,
+    Server, ServerError, hold_rules, locks, locks::Lifecycle, metrics, metrics::Metrics, publisher::Publisher, serving, shutdown, socket,
     sockets::Sockets, tls::Tls, unix_socket::SocketFile, wiring,
 };
 use crate::{
@@ -25,10 +25,6 @@ use crate::{
     lifecycle::{Handover, Owed, Publishing},
 };
 
-/// actix-http gives a write buffer that a burst has grown back only in part: keep it small (design, section 5.2).
-const WRITE_BUFFER: usize = 16 * 1024;
-/// How long an idle HTTP client may keep its connection.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How often owed subscription counts are told and expired cache entries dropped.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -115,37 +111,14 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
             None => app.configure(own_routes),
         }
     };
-    let user_timeout = settings.server.tcp_user_timeout;
-    let mut listener = HttpServer::new(factory)
-        .disable_signals()
-        .backlog(settings.server.backlog)
-        // The limit is the broker's, which can say so; actix-web would just stop accepting, at 25,000 a worker.
-        .max_connections(usize::MAX >> 1)
-        .max_connection_rate(8_192)
-        .keep_alive(KEEP_ALIVE)
-        // Our own sockets say goodbye before their body ends: nothing is left to linger for.
-        .client_disconnect_timeout(Duration::ZERO)
-        // A half-closed peer would keep its socket (actix-web #3748).
-        .h1_allow_half_closed(false)
-        .h1_write_buffer_size(WRITE_BUFFER)
-        .on_connect(move |connection, data| socket::on_connect(connection, data, user_timeout));
-    if settings.server.workers > 0 {
-        listener = listener.workers(settings.server.workers);
-    }
-    let bound = Sockets::bind(&settings).and_then(|sockets| {
+    let bound = Sockets::bind(&settings).and_then(|mut sockets| {
         let addrs = sockets.addrs().map_err(ServerError::Serve)?;
         sockets.say(tls.is_some()).map_err(ServerError::Serve)?;
-        let Sockets { main, plain, unix } = sockets;
-        let (unix, socket_file) = unix.unzip();
-        let listener = main.into_iter().try_fold(listener, |listener, socket| match &tls {
-            Some(tls) => listener.listen_rustls_0_23(socket, tls.config.clone()),
-            None => listener.listen(socket),
-        });
-        let listener = plain.into_iter().try_fold(listener.map_err(ServerError::Serve)?, HttpServer::listen);
-        let listener = unix.into_iter().try_fold(listener.map_err(ServerError::Serve)?, HttpServer::listen_uds);
-        Ok((listener.map_err(ServerError::Serve)?, addrs, socket_file))
+        let socket_file = sockets.socket_file.take();
+        let running = serving::serve(&settings.server, sockets, tls.as_ref().map(|tls| &tls.config), factory);
+        Ok((running.map_err(ServerError::Serve)?, addrs, socket_file))
     });
-    let (listener, addrs, socket_file) = match bound {
+    let (running, addrs, socket_file) = match bound {
         Ok(bound) => bound,
         Err(error) => {
             // Or the other nodes would wait out the lease of one that never served.
@@ -164,7 +137,6 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
             return Err(error);
         }
     };
-    let running = listener.run();
     let handle = running.handle();
     let serving = rt::spawn(running);
     let watching = tls.map(Tls::watch);

@@ -12,6 +12,7 @@ mod listeners;
 mod locks;
 mod metrics;
 mod publisher;
+mod serving;
 mod shutdown;
 mod socket;
 mod sockets;

@@ -1,15 +1,9 @@
 //! What is set on every accepted TCP connection, and how many there may be.
 
-use std::{any::Any, time::Duration};
+use std::time::Duration;
 
-use actix_tls::accept::rustls_0_23::TlsStream;
-use actix_web::{
-    dev::Extensions,
-    rt::net::{TcpStream, UnixStream},
-};
+use actix_web::rt::net::TcpStream;
 use socket2::SockRef;
-
-use crate::connection::UnixPeer;
 
 /// The kernel takes no more than this ahead of the peer, so that the outbox limit is the real limit of what waits.
 const UNSENT_LOW_WATER: u32 = 16 * 1024;
@@ -17,14 +11,9 @@ const UNSENT_LOW_WATER: u32 = 16 * 1024;
 /// this many, and a sixteenth of all.
 const RESERVED_FILES: u64 = 64;
 
-/// The hook for a new connection: small frames leave at once, a peer that acknowledges nothing is given up after
-/// `user_timeout`, even one that a blocked write waits for.
-pub(super) fn on_connect(connection: &dyn Any, data: &mut Extensions, user_timeout: Duration) {
-    if connection.is::<UnixStream>() {
-        data.insert(UnixPeer);
-    }
-    let over_tls = || connection.downcast_ref::<TlsStream<TcpStream>>().map(|tls| tls.get_ref().0);
-    let Some(stream) = connection.downcast_ref::<TcpStream>().or_else(over_tls) else { return };
+/// Small frames leave at once, a peer that acknowledges nothing is given up after `user_timeout`, even one that a blocked write
+/// waits for.
+pub(super) fn set_options(stream: &TcpStream, user_timeout: Duration) {
     let socket = SockRef::from(stream);
     let set = socket
         .set_tcp_nodelay(true)

@@ -22,7 +22,9 @@ pub(super) struct Sockets {
     /// On `tls.plain_bind`.
     pub(super) plain: Option<TcpListener>,
     /// On `server.unix_socket`.
-    pub(super) unix: Option<(UnixListener, SocketFile)>,
+    pub(super) unix: Option<UnixListener>,
+    /// Its path, which goes with this value.
+    pub(super) socket_file: Option<SocketFile>,
 }
 
 impl Sockets {
@@ -42,7 +44,8 @@ impl Sockets {
             let refused = |source| ServerError::UnixSocket { path: server.unix_socket.clone(), source };
             unix_socket::listen(Path::new(&server.unix_socket), server.backlog).map_err(refused)
         });
-        Ok(Self { main, plain: plain.transpose()?, unix: unix.transpose()? })
+        let (unix, socket_file) = unix.transpose()?.unzip();
+        Ok(Self { main, plain: plain.transpose()?, unix, socket_file })
     }
 
     /// The addresses of `server.port`.
@@ -59,7 +62,7 @@ impl Sockets {
             let addr = plain.local_addr()?;
             tracing::info!(server.host = %addr.ip(), server.port = addr.port(), server.tls = false, "Listening on {addr} without TLS");
         }
-        if let Some((_, file)) = &self.unix {
+        if let Some(file) = &self.socket_file {
             let path = file.path();
             tracing::info!(server.unix_socket = %path.display(), "Listening on unix:{}", path.display());
         }

@@ -57,12 +57,13 @@ impl Tls {
         pair.leaf.say(&files);
         let in_use = Arc::new(InUse(RwLock::new(pair.key)));
         let watch = Watch::new(files, contents.stamp(), pair.leaf, Arc::clone(&in_use), settings.reload_interval)?;
-        // HTTP/1.1 is offered by actix-web, and alone: a WebSocket needs it.
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|source| TlsError::Versions { source })?
             .with_no_client_auth()
             .with_cert_resolver(in_use);
+        // Not HTTP/2: a WebSocket could not be opened there.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Some(Self { config, watch }))
     }
 

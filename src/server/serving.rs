@@ -1,0 +1,121 @@
+//! What is served on each socket: the same application, over TCP, TLS or a unix socket.
+//!
+//! This is what actix-web's `HttpServer` does, with one difference: TLS offers HTTP/1.1 alone. `HttpServer` offers HTTP/2 as well and
+//! prefers it, and there a WebSocket cannot be opened.
+
+use std::{fmt, future::ready, io, time::Duration};
+
+use actix_http::{HttpServiceBuilder, Request, Response, body::MessageBody};
+use actix_server::{Server, ServerBuilder};
+use actix_service::{IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_tls::accept::{
+    TlsError, max_concurrent_tls_connect,
+    rustls_0_23::{Acceptor, TlsStream},
+};
+use actix_web::{
+    body::BoxBody,
+    dev::AppConfig,
+    rt::net::{TcpStream, UnixStream},
+};
+use rustls::ServerConfig;
+
+use super::{socket, sockets::Sockets};
+use crate::{
+    config::ServerSettings,
+    connection::{TlsPeer, UnixPeer},
+};
+
+/// actix-http gives a write buffer that a burst has grown back only in part: keep it small (design, section 5.2).
+const WRITE_BUFFER: usize = 16 * 1024;
+/// How long an idle HTTP client may keep its connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Handshakes of one worker at a time. More wait in the backlog: those that have begun should be done before their time is over.
+const MAX_HANDSHAKES: usize = 4_096;
+
+/// Serves the application that `factory` makes for each worker.
+pub(super) fn serve<F, I, S, B>(settings: &ServerSettings, sockets: Sockets, tls: Option<&ServerConfig>, factory: F) -> io::Result<Server>
+where
+    F: Fn() -> I + Send + Clone + 'static,
+    I: IntoServiceFactory<S, Request>,
+    S: ServiceFactory<Request, Config = AppConfig> + 'static,
+    S::Error: Into<actix_web::Error>,
+    S::InitError: fmt::Debug,
+    S::Response: Into<Response<B>>,
+    <S::Service as Service<Request>>::Future: 'static,
+    B: MessageBody + 'static,
+{
+    max_concurrent_tls_connect(MAX_HANDSHAKES);
+    let user_timeout = settings.tcp_user_timeout;
+    let app = move || {
+        let app = factory().into_factory().map_err(|error| error.into().error_response());
+        map_config(app, |()| AppConfig::default())
+    };
+    let plain = {
+        let app = app.clone();
+        move || {
+            let service = http(move |stream: &TcpStream, _| socket::set_options(stream, user_timeout));
+            service.h1(app()).tcp()
+        }
+    };
+    let mut server = ServerBuilder::new()
+        .disable_signals()
+        // The limit is the broker's, which can say so; actix-server would just stop accepting, at 25,600 a worker.
+        .max_concurrent_connections(usize::MAX >> 1);
+    if settings.workers > 0 {
+        server = server.workers(settings.workers);
+    }
+    for socket in sockets.main {
+        server = match tls {
+            None => server.listen("plain", socket, plain.clone())?,
+            Some(config) => {
+                let (app, config) = (app.clone(), config.clone());
+                server.listen("tls", socket, move || {
+                    let service = http(move |stream: &TlsStream<TcpStream>, data| {
+                        data.insert(TlsPeer);
+                        socket::set_options(stream.get_ref().0, user_timeout);
+                    });
+                    let mut acceptor = Acceptor::new(config.clone());
+                    acceptor.set_handshake_timeout(HANDSHAKE_TIMEOUT);
+                    let with_address = |stream: TlsStream<TcpStream>| {
+                        let address = stream.get_ref().0.peer_addr().ok();
+                        (stream, address)
+                    };
+                    let accepted = acceptor.map_err(TlsError::into_service_error).map(with_address);
+                    accepted.and_then(service.h1(app()).map_err(TlsError::Service))
+                })?
+            }
+        };
+    }
+    if let Some(socket) = sockets.plain {
+        server = server.listen("plain", socket, plain)?;
+    }
+    if let Some(socket) = sockets.unix {
+        server = server.listen_uds("unix", socket, move || {
+            let service = http(|_: &UnixStream, data| {
+                data.insert(UnixPeer);
+            });
+            fn_service(|stream: UnixStream| ready(Ok((stream, None)))).and_then(service.h1(app()))
+        })?;
+    }
+    Ok(server.run())
+}
+
+/// HTTP/1.1 as we want it on every socket.
+fn http<T, S>(on_connect: impl Fn(&T, &mut actix_http::Extensions) + 'static) -> HttpServiceBuilder<T, S>
+where
+    S: ServiceFactory<Request, Config = ()>,
+    S::Error: Into<Response<BoxBody>> + 'static,
+    S::InitError: fmt::Debug,
+    <S::Service as Service<Request>>::Future: 'static,
+{
+    HttpServiceBuilder::default()
+        .keep_alive(KEEP_ALIVE)
+        // Our own sockets say goodbye before their body ends: nothing is left to linger for.
+        .client_disconnect_timeout(Duration::ZERO)
+        // A half-closed peer would keep its socket (actix-web #3748).
+        .h1_allow_half_closed(false)
+        .h1_write_buffer_size(WRITE_BUFFER)
+        .on_connect_ext(on_connect)
+}
