@@ -31,6 +31,10 @@ mod lifecycle;
 pub mod protocol;
 mod server;
 
+#[cfg(test)]
+#[path = "../tests/fuzz/inside.rs"]
+mod fuzz;
+
 /// The long texts, readable as files in `src/docs/`.
 pub mod docs {
     #[doc = include_str!("docs/architecture.md")]

@@ -20,6 +20,10 @@ mod scanner;
 mod settings;
 mod upgrade;
 
+#[cfg(test)]
+#[path = "../../tests/fuzz/connection.rs"]
+mod fuzz;
+
 use std::sync::Arc;
 
 use actix_web::web;

@@ -22,6 +22,9 @@ mod sockets;
 mod users;
 
 #[cfg(test)]
+#[path = "../../tests/fuzz/http.rs"]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use actix_web::{

@@ -1,0 +1,182 @@
+//! The frame guard: whatever comes in, in whatever pieces, only frames that RFC 6455 and the size limit allow reach the decoder.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use actix_web::{dev, error::PayloadError};
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+
+use super::{
+    guard::FrameGuard,
+    scanner::{Scanned, Scanner},
+};
+use crate::fuzz::engine::{Dice, Fuzz};
+
+const MAX: usize = 1_000;
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// A masked frame whose length is written in so many bytes: 0, 2 or 8.
+fn frame(first: u8, extended: usize, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    match extended {
+        0 => bytes.push(0x80 | payload.len() as u8),
+        2 => bytes.push(0x80 | 126),
+        _ => bytes.push(0x80 | 127),
+    }
+    bytes.extend_from_slice(&(payload.len() as u64).to_be_bytes()[8 - extended..]);
+    bytes.extend(MASK);
+    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    bytes
+}
+
+/// What RFC 6455 makes of a whole stream: where the last whole frame ends, and the close code of what breaks a rule, if anything does,
+/// with where that frame begins and whether its header says it.
+#[derive(Debug, PartialEq)]
+struct Judgement {
+    frames: usize,
+    whole: usize,
+    broken: Option<(u16, usize, bool)>,
+}
+
+fn judge(bytes: &[u8]) -> Judgement {
+    let (mut at, mut frames, mut message) = (0, 0, None::<u128>);
+    loop {
+        let so_far = |broken| Judgement { frames, whole: at, broken };
+        let in_header = |code| so_far(Some((code, at, true)));
+        let [first, second, rest @ ..] = &bytes[at..] else { return so_far(None) };
+        let (fin, opcode, short) = (first >> 7 == 1, first & 15, second & 127);
+        let control = opcode >= 8;
+        if first & 0x70 != 0 || second & 0x80 == 0 || matches!(opcode, 3..=7 | 11..=15) {
+            return in_header(1002);
+        }
+        if control && (!fin || short > 125) || opcode == 0 && message.is_none() || matches!(opcode, 1 | 2) && message.is_some() {
+            return in_header(1002);
+        }
+        if opcode == 2 {
+            return in_header(1003);
+        }
+        let extended = if short == 126 {
+            2
+        } else if short == 127 {
+            8
+        } else {
+            0
+        };
+        let (Some(length), Some(mask)) = (rest.get(..extended), rest.get(extended..extended + 4)) else { return so_far(None) };
+        let length = if extended == 0 { u128::from(short) } else { length.iter().fold(0, |sum, byte| sum * 256 + u128::from(*byte)) };
+        if !control {
+            let whole_message = message.unwrap_or(0) + length;
+            if whole_message > MAX as u128 {
+                return in_header(1009);
+            }
+            message = (!fin).then_some(whole_message);
+        }
+        let start = at + 2 + extended + 4;
+        let Some(payload) = usize::try_from(length).ok().and_then(|length| bytes.get(start..start.checked_add(length)?)) else {
+            return so_far(None);
+        };
+        if opcode == 8 {
+            let plain: Vec<u8> = payload.iter().enumerate().map(|(i, byte)| byte ^ mask[i % 4]).collect();
+            let code = plain.get(..2).map(|code| u16::from(code[0]) << 8 | u16::from(code[1]));
+            let sendable = code
+                .is_some_and(|code| (1000..1015).contains(&code) && ![1004, 1005, 1006].contains(&code) || (3000..5000).contains(&code));
+            if !plain.is_empty() && !sendable {
+                return so_far(Some((1002, at, false)));
+            }
+            if std::str::from_utf8(plain.get(2..).unwrap_or_default()).is_err() {
+                return so_far(Some((1007, at, false)));
+            }
+        }
+        at = start + payload.len();
+        frames += 1;
+    }
+}
+
+/// The input in pieces that follow from it.
+fn pieces(input: &[u8]) -> Vec<Bytes> {
+    let mut dice = Dice::new(input.iter().fold(input.len() as u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte))));
+    let longest = dice.pick(&[1, 3, 40, 100_000]);
+    let (mut rest, mut pieces) = (input, Vec::new());
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at((1 + dice.below(longest)).min(rest.len()));
+        pieces.push(Bytes::copy_from_slice(piece));
+        rest = after;
+    }
+    pieces
+}
+
+fn seeds() -> Vec<Vec<u8>> {
+    let text = |payload: &str| frame(0x81, if payload.len() > 125 { 2 } else { 0 }, payload.as_bytes());
+    let close = |code: u16, reason: &[u8]| frame(0x88, 0, &[&code.to_be_bytes()[..], reason].concat());
+    let long = "x".repeat(MAX);
+    vec![
+        [text(r#"{"event":"pusher:ping","data":{}}"#), frame(0x89, 0, b"ping"), frame(0x8a, 0, b"")].concat(),
+        [frame(0x01, 0, b"frag"), frame(0x89, 0, b""), frame(0x00, 0, b"men"), frame(0x80, 0, b"ted"), text("after")].concat(),
+        [text(&long), frame(0x01, 2, &long.as_bytes()[..600]), frame(0x80, 2, &long.as_bytes()[..400])].concat(),
+        [frame(0x01, 2, &long.as_bytes()[..600]), frame(0x80, 2, &long.as_bytes()[..401])].concat(),
+        [frame(0x81, 8, b"long length, short text"), close(1000, b"bye")].concat(),
+        [close(1005, b""), text("x")].concat(),
+        close(4001, "Zoë".as_bytes()),
+        close(1000, b"\xff\xfe"),
+        [frame(0x88, 0, b""), frame(0x88, 0, b"x")].concat(),
+        frame(0x82, 0, b"binary"),
+        [&[0x81, 0xff][..], &u64::MAX.to_be_bytes(), &MASK, b"hello"].concat(),
+        [&[0x01, 0xff][..], &(1_u64 << 63).to_be_bytes(), &MASK, &[0x80, 0xff], &(1_u64 << 63).to_be_bytes(), &MASK].concat(),
+        frame(0x89, 0, &[b'p'; 125]),
+    ]
+}
+
+#[test]
+fn the_guard_lets_pass_what_the_rules_allow_and_nothing_behind_it() {
+    let words: Vec<String> = [[0x01_u8, 0x05], [0x09, 0x0a]].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).into();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    Fuzz::new("guard").seeds(seeds()).tokens(&words).run(15_000, |input| {
+        let judgement = judge(input);
+        let pieces = pieces(input);
+        let polls = 2 * pieces.len() + 3 * judgement.frames + 4;
+        let payload = stream::iter(pieces.into_iter().map(Ok::<_, PayloadError>));
+        let (mut guard, inlet) = FrameGuard::new(dev::Payload::Stream { payload: Box::pin(payload) }, MAX);
+        let (mut cx, mut out, mut ended) = (Context::from_waker(Waker::noop()), Vec::new(), false);
+        for _ in 0..polls {
+            match Pin::new(&mut guard).poll_next(&mut cx) {
+                Poll::Ready(Some(bytes)) => out.extend_from_slice(&bytes.expect("the payload has no errors")),
+                Poll::Ready(None) => {
+                    ended = true;
+                    break;
+                }
+                Poll::Pending => {}
+            }
+        }
+        assert!(ended, "the guard never ends");
+        assert_eq!(inlet.violation().map(|violation| violation.code.as_u16()), judgement.broken.map(|(code, ..)| code));
+        assert!(input.starts_with(&out) && out.len() >= judgement.whole, "{} of {judgement:?}", out.len());
+        if let Some((_, begins, true)) = judgement.broken {
+            assert_eq!(out.len(), begins, "not a byte of a frame whose header is wrong");
+        }
+        format!("{} {:?}", judgement.frames.min(4), judgement.broken.map(|(code, ..)| code))
+    });
+}
+
+#[test]
+fn the_scanner_takes_every_byte_once() {
+    Fuzz::new("scanner").seeds(seeds()).run(15_000, |input| {
+        let judgement = judge(input);
+        let mut scanner = Scanner::new(MAX);
+        let (mut at, mut frames, mut broken) = (0, 0, None);
+        while at < input.len() && broken.is_none() {
+            match scanner.scan(&input[at..]) {
+                Scanned::Header | Scanned::Partial => at = input.len(),
+                Scanned::Frame(length) => {
+                    assert!(length > 0 && length <= input.len() - at, "it moves on");
+                    (at, frames) = (at + length, frames + 1);
+                }
+                Scanned::Broken(violation) => broken = Some(violation),
+            }
+        }
+        assert_eq!((frames, broken.map(|violation| violation.code.as_u16())), (judgement.frames, judgement.broken.map(|(code, ..)| code)));
+        broken.map_or_else(|| format!("{}", frames.min(4)), |violation| violation.reason.to_owned())
+    });
+}
