@@ -44,7 +44,7 @@ impl From<&str> for Secret {
 pub struct SecretUrl(String);
 
 /// Parts of the names of query parameters that are secrets.
-const SECRET_PARAMETERS: [&str; 5] = ["pass", "secret", "token", "key", "sig"];
+const SECRET_PARAMETERS: [&str; 8] = ["pass", "pwd", "secret", "token", "key", "sig", "auth", "cred"];
 
 impl SecretUrl {
     /// Wraps a URL.
@@ -69,9 +69,17 @@ impl fmt::Display for SecretUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((scheme, rest)) = self.0.split_once("://") else { return f.write_str(&self.0) };
         write!(f, "{scheme}://")?;
-        let rest = match rest.rsplit_once('@').map(|(login, host)| (login.split_once(':'), host)) {
+        let is_web = scheme.starts_with("http");
+        // In the address of a web page an @ may stand behind its host, too.
+        let login = rest.rsplit_once('@').filter(|(login, _)| !is_web || !login.contains(['/', '?']));
+        let rest = match login.map(|(login, host)| (login.split_once(':'), host)) {
             Some((Some((user, _)), host)) => {
                 write!(f, "{user}:{REDACTED}@")?;
+                host
+            }
+            // A name alone is who a database knows, but to a web server it may be the whole key.
+            Some((None, host)) if is_web => {
+                write!(f, "{REDACTED}@")?;
                 host
             }
             _ => rest,
@@ -119,6 +127,8 @@ mod tests {
             ("postgres://ada:p@w:/?x@host/db?sslmode=require", "postgres://ada:<redacted>@host/db?sslmode=require"),
             ("postgres://:pw@host/db", "postgres://:<redacted>@host/db"),
             ("postgres://host/db?user=ada&password=pw&x=1", "postgres://host/db?user=ada&password=<redacted>&x=1"),
+            ("https://pw@shop.example/hook?Authorization=pw&x=1", "https://<redacted>@shop.example/hook?Authorization=<redacted>&x=1"),
+            ("https://shop.example:80/hook?to=a@b.example", "https://shop.example:80/hook?to=a@b.example"),
             ("https://u:pw@shop.example/hook?access_token=pw&v", "https://u:<redacted>@shop.example/hook?access_token=<redacted>&v"),
         ] {
             let secret = SecretUrl::new(url);

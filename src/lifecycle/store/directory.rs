@@ -3,10 +3,14 @@
 use std::{
     fs::{self, File, TryLockError},
     io::Write,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
 use super::{BootId, StoreError};
+
+/// Who may look into a directory that is made here: the log says who did what, and when.
+const OURS_ALONE: u32 = 0o700;
 
 /// A data directory, locked for as long as this value lives. The lock is the kernel's: it ends with the process, however that ends.
 #[derive(Debug)]
@@ -30,7 +34,7 @@ impl DataDirectory {
             let path = at.to_owned();
             move |source| StoreError::DataDirectory { path, source }
         };
-        fs::create_dir_all(path).map_err(failed(path))?;
+        fs::DirBuilder::new().recursive(true).mode(OURS_ALONE).create(path).map_err(failed(path))?;
         let lock_path = path.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(failed(&lock_path))?;
         match lock.try_lock() {
@@ -90,6 +94,20 @@ mod tests {
         assert_eq!(DataDirectory::open(&path).unwrap().node_name(), name);
         let other = DataDirectory::open(place.path().join("other")).unwrap();
         assert_ne!(other.node_name(), name);
+    }
+
+    #[test]
+    fn nobody_else_looks_into_a_directory_that_is_made_here() {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let place = tempfile::tempdir().unwrap();
+        drop(DataDirectory::open(place.path().join("data")).unwrap());
+        assert_eq!(mode(&place.path().join("data")), 0o700);
+        let shared = place.path().join("shared");
+        fs::create_dir(&shared).unwrap();
+        fs::set_permissions(&shared, fs::Permissions::from_mode(0o750)).unwrap();
+        drop(DataDirectory::open(&shared).unwrap());
+        assert_eq!(mode(&shared), 0o750, "what an operator has made stays as it is");
     }
 
     #[test]
