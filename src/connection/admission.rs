@@ -9,8 +9,11 @@ use super::{peer::Peer, settings::ConnectionSettings};
 use crate::{
     cluster::NotAdmitted,
     domain::{App, HandshakeAuth, HandshakeRefusal, Reject, TrustedProxies},
-    protocol::{Claims, CloseCode, TokenError},
+    protocol::{Claims, CloseCode, TokenError, cut},
 };
+
+/// How much of an unknown key is repeated to the client, and to the log, in bytes.
+const MAX_ECHOED_KEY: usize = 100;
 
 /// Why a client is turned away: what it is told, before the close with the same code.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +43,7 @@ impl Refusal {
     }
 
     pub(super) fn unknown_app(key: &str) -> Self {
+        let key = cut(key, MAX_ECHOED_KEY);
         Self::new(CloseCode::UNKNOWN_APP, format!("App key {key} does not exist"))
     }
 
@@ -140,6 +144,12 @@ mod tests {
 
     fn code(request: &Request, app: &App, settings: &ConnectionSettings) -> Option<u16> {
         request.check(app, settings).err().map(|refusal| refusal.code.as_u16())
+    }
+
+    #[test]
+    fn a_key_that_nobody_has_is_repeated_in_short() {
+        assert_eq!(Refusal::unknown_app("app-kex").message, "App key app-kex does not exist");
+        assert_eq!(Refusal::unknown_app(&"é".repeat(60_000)).message, format!("App key {} does not exist", "é".repeat(50)));
     }
 
     #[test]

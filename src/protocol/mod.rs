@@ -29,3 +29,4 @@ pub use signature::{Signed, SigningKey, body_md5, canonical_request, constant_ti
 pub use socket_id::{InvalidSocketId, SocketId};
 pub use token::{Claims, TokenError};
 pub use wire::WireFrame;
+pub(crate) use wire::cut;

@@ -1,8 +1,16 @@
 //! The log: pretty on a terminal, one JSON object a line otherwise, always on standard error.
 
-use std::io::{IsTerminal, stderr};
+use std::{
+    borrow::Cow,
+    io::{self, IsTerminal, Stderr, Write, stderr},
+};
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use super::ServerError;
 use crate::config::{LogFormat, LogSettings};
@@ -33,10 +41,67 @@ pub(super) fn start(settings: &LogSettings) -> Result<(), ServerError> {
     let started = if json {
         registry.with(fmt::layer().json().flatten_event(true).with_current_span(true).with_span_list(false).with_writer(stderr)).try_init()
     } else {
-        registry.with(fmt::layer().with_target(false).with_ansi(stderr().is_terminal()).with_writer(stderr)).try_init()
+        registry.with(fmt::layer().with_target(false).with_ansi(stderr().is_terminal()).with_writer(OneLine)).try_init()
     };
     if started.is_err() {
         tracing::debug!("A log was there already");
     }
     Ok(())
+}
+
+/// Standard error, on which every entry of the log is one line. Some of what is logged was written by strangers, who could otherwise
+/// write lines that look like ours. (JSON has no line ends in its texts, and the library itself escapes what commands a terminal.)
+struct OneLine;
+
+struct Entry(Stderr);
+
+impl MakeWriter<'_> for OneLine {
+    type Writer = Entry;
+
+    fn make_writer(&self) -> Entry {
+        Entry(stderr())
+    }
+}
+
+impl Write for Entry {
+    /// Takes all of it: an entry is written at once.
+    fn write(&mut self, entry: &[u8]) -> io::Result<usize> {
+        self.0.write_all(&in_one_line(entry))?;
+        Ok(entry.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+fn in_one_line(entry: &[u8]) -> Cow<'_, [u8]> {
+    let text = entry.strip_suffix(b"\n").unwrap_or(entry);
+    if !text.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        return Cow::Borrowed(entry);
+    }
+    let mut line = Vec::with_capacity(entry.len() + 8);
+    for byte in text {
+        match byte {
+            b'\n' => line.extend_from_slice(b"\\n"),
+            b'\r' => line.extend_from_slice(b"\\r"),
+            other => line.push(*other),
+        }
+    }
+    line.push(b'\n');
+    Cow::Owned(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_a_line() {
+        for (entry, line) in
+            [("INFO ready\n", "INFO ready\n"), ("a\nb\r\nc\n", "a\\nb\\r\\nc\n"), ("é\n\n", "é\\n\n"), ("", ""), ("\n", "\n")]
+        {
+            assert_eq!(in_one_line(entry.as_bytes()), line.as_bytes());
+        }
+    }
 }
