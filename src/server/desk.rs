@@ -16,7 +16,7 @@ use actix_web::{
     Error, HttpResponse,
     body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
-    http::header::{self, HeaderMap},
+    http::header::{self, HeaderMap, HeaderName},
     middleware::{Next, from_fn},
     web,
 };
@@ -42,6 +42,10 @@ const PAGE: &str = include_str!("../../clients/order-desk/dist/index.html");
 const SCRIPT: &str = include_str!("../../clients/order-desk/dist/desk.js");
 const STYLE: &str = include_str!("../../clients/order-desk/dist/desk.css");
 const LICENCES: &str = include_str!("../../clients/order-desk/dist/licences.txt");
+
+/// What proxies add to a request that they pass on.
+const PASSED_ON: [HeaderName; 5] =
+    [header::FORWARDED, header::VIA, header::X_FORWARDED_FOR, header::X_FORWARDED_HOST, HeaderName::from_static("x-real-ip")];
 
 /// The desk of one broker. Cloning is a reference count.
 #[derive(Clone, Debug)]
@@ -143,7 +147,9 @@ async fn cut(desk: web::Data<Desk>, name: web::Path<String>, input: web::Json<Ho
 /// Everybody knows the secret of the development application; still, no page of another site gets in here by way of this machine's
 /// browser, be it by name (DNS rebinding) or by a request across sites.
 async fn only_from_this_machine(request: ServiceRequest, next: Next<impl MessageBody>) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let host = host_of_this_machine(request.headers()).ok_or(DeskError::Foreign)?.to_owned();
+    // Where the broker listens for others as well, anybody can write any Host.
+    let is_near = request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
+    let host = host_of_this_machine(request.headers()).filter(|_| is_near).ok_or(DeskError::Foreign)?.to_owned();
     let mut response = next.call(request).await?;
     let headers = response.headers_mut();
     // Of what a page of the desk may load, run and reach, nothing is elsewhere. `'self'` is not ws:// for every browser.
@@ -172,7 +178,9 @@ fn host_of_this_machine(headers: &HeaderMap) -> Option<&str> {
     let is_ours = name.eq_ignore_ascii_case("localhost") || name == "[::1]" || name.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback());
     let is_own_page = |origin: &str| origin.split_once("://").is_some_and(|(_, from)| from.eq_ignore_ascii_case(host));
     let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().is_ok_and(is_own_page));
-    (is_ours && origin != Some(false)).then_some(host)
+    // A proxy on this machine comes from it, and may call us by its name, for somebody who does not.
+    let is_passed_on = PASSED_ON.iter().any(|name| headers.contains_key(name));
+    (is_ours && origin != Some(false) && !is_passed_on).then_some(host)
 }
 
 #[cfg(test)]
@@ -214,6 +222,11 @@ mod tests {
             assert_eq!(host_of_this_machine(&headers("localhost:6001", Some(origin))), None, "{origin}");
         }
         assert_eq!(host_of_this_machine(&HeaderMap::new()), None);
+        for name in PASSED_ON {
+            let mut passed_on = headers("127.0.0.1:6001", None);
+            passed_on.insert(name, HeaderValue::from_static("198.51.100.7"));
+            assert_eq!(host_of_this_machine(&passed_on), None);
+        }
     }
 
     #[test]
