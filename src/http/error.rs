@@ -178,7 +178,7 @@ impl From<StoreError> for ApiError {
 
 impl ApiError {
     /// The line the client reads. What it sent comes back escaped and shortened, so that it stays one line.
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         match self {
             Self::Signature { canonical, sent } => format!(
                 "Invalid signature: you should have sent HmacSHA256Hex({:?}, your_secret_key), but you sent {:?}",

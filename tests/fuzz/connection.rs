@@ -1,19 +1,29 @@
 //! The frame guard: whatever comes in, in whatever pieces, only frames that RFC 6455 and the size limit allow reach the decoder.
 
 use std::{
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     task::{Context, Poll, Waker},
 };
 
-use actix_web::{dev, error::PayloadError};
+use actix_web::{
+    dev,
+    error::PayloadError,
+    http::header::{HeaderName, HeaderValue},
+    test::TestRequest,
+};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 
 use super::{
     guard::FrameGuard,
+    peer::{Address, Peer},
     scanner::{Scanned, Scanner},
 };
-use crate::fuzz::engine::{Dice, Fuzz};
+use crate::{
+    domain::{TrustedProxies, TrustedProxy},
+    fuzz::engine::{Dice, Fuzz},
+};
 
 const MAX: usize = 1_000;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -178,5 +188,65 @@ fn the_scanner_takes_every_byte_once() {
         }
         assert_eq!((frames, broken.map(|violation| violation.code.as_u16())), (judgement.frames, judgement.broken.map(|(code, ..)| code)));
         broken.map_or_else(|| format!("{}", frames.min(4)), |violation| violation.reason.to_owned())
+    });
+}
+
+/// A client behind two trusted proxies, of which the nearer is the peer.
+const CLIENT: &str = "198.51.100.7";
+
+/// The right end of a list, read as the proxies have written it.
+fn last_stranger(list: &str, trusted: &TrustedProxies) -> Option<IpAddr> {
+    let mut client = None;
+    for entry in list.rsplit(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        let ip = entry.parse::<IpAddr>().or_else(|_| entry.parse::<SocketAddr>().map(|address| address.ip()));
+        // The brackets of an address without a port.
+        let ip = ip.ok().or_else(|| Some(IpAddr::V6(entry.strip_prefix('[')?.strip_suffix(']')?.parse().ok()?)));
+        let Some(ip) = ip.map(|ip| ip.to_canonical()) else { break };
+        client = Some(ip);
+        if !trusted.contains(ip) {
+            break;
+        }
+    }
+    client
+}
+
+#[test]
+fn nobody_is_believed_but_trusted_proxies() {
+    let seeds = [
+        "X-Forwarded-For: 198.51.100.7, 10.0.0.2\nX-Forwarded-Proto: https",
+        "X-Forwarded-For: 203.0.113.9\nX-Forwarded-For: 198.51.100.7:8080,10.1.1.1",
+        "Forwarded: for=\"[2001:db8:cafe::17]:4711\";proto=https, for=10.0.0.2",
+        "Forwarded: for=unknown;by=\"_x\";host=\"a,for=192.0.2.1\"",
+        "X-Real-IP: 198.51.100.7",
+        "X-Forwarded-For: [::ffff:10.0.0.9]\nX-Real-IP: 1.1.1.1\nForwarded: for=2.2.2.2",
+    ];
+    let words = [", ", "for=", "proto=", "https", "wss", "\"", "\n", "X-Forwarded-For: ", "Forwarded: ", "10.0.0.3", "::1", ";", "\\"];
+    let trusted: TrustedProxies = ["10.0.0.0/8"].iter().filter_map(|text| text.parse::<TrustedProxy>().ok()).collect();
+    Fuzz::new("proxies").seeds(seeds).tokens(&words).run(6_000, |input| {
+        let lines = || {
+            input.split(|byte| *byte == b'\n').filter_map(|line| {
+                let at = line.iter().position(|byte| *byte == b':')?;
+                let name = HeaderName::from_bytes(&line[..at]).ok()?;
+                Some((name, HeaderValue::from_bytes(line[at + 1..].trim_ascii()).ok()?))
+            })
+        };
+        let peer = |from: &str, last: Option<&str>| {
+            let request = TestRequest::default().peer_addr(SocketAddr::new(from.parse().expect("an address"), 1));
+            let request = lines().fold(request, TestRequest::append_header);
+            let request = last.into_iter().fold(request, |request, last| request.append_header(("x-forwarded-for", last)));
+            Peer::of(&request.to_http_request(), &trusted)
+        };
+        let ip = |text: &str| Address::Ip(text.parse().expect("an address"));
+        assert_eq!(peer("192.0.2.1", None), Peer { address: ip("192.0.2.1"), secure: false }, "a stranger is who it is");
+        assert_eq!(peer("10.0.0.1", Some(CLIENT)).address, ip(CLIENT), "what the proxy adds is what counts");
+        assert_eq!(peer("10.0.0.1", Some(&format!("{CLIENT}, 10.0.0.2"))).address, ip(CLIENT), "and what a second one adds");
+
+        let behind = peer("10.0.0.1", None);
+        let list: Vec<_> = lines().filter(|(name, _)| name == "x-forwarded-for").map(|(_, value)| value).collect();
+        if !list.is_empty() && list.iter().all(|value| value.to_str().is_ok()) {
+            let list: Vec<&str> = list.iter().filter_map(|value| value.to_str().ok()).collect();
+            assert_eq!(behind.address, last_stranger(&list.join(","), &trusted).map_or(ip("10.0.0.1"), Address::Ip));
+        }
+        format!("{} {}", behind.address == ip("10.0.0.1"), behind.secure)
     });
 }

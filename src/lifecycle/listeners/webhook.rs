@@ -138,5 +138,8 @@ fn body(now: Duration, events: &[EventRow]) -> Result<String, serde_json::Error>
 }
 
 #[cfg(test)]
+#[path = "../../../tests/fuzz/webhooks.rs"]
+mod fuzz;
+#[cfg(test)]
 #[path = "webhook_tests.rs"]
 mod tests;
