@@ -192,6 +192,10 @@ impl LifecycleStore for FakeStore {
         skip(name: &'a str, shard: Shard, position: i64) -> bool;
         rewind(name: &'a str, to: &'a Cursor) -> ();
         drop_consumer(name: &'a str) -> bool;
+        drop_orphan(name: &'a str, idle: Duration) -> bool;
+        set_parked_reason(name: &'a str, shard: Shard, position: i64, reason: ParkReason) -> bool;
+        dead(query: &'a DeadQuery) -> Vec<ParkedRow>;
+        forget_dead(keep: Duration, limit: u32) -> u64;
     }
 }
 

@@ -42,7 +42,7 @@ use std::{fmt, time::Duration};
 use futures_util::future::BoxFuture;
 
 pub use bell::{Bell, Ring};
-pub use consumer::{Ack, Claim, ConsumerRow, Delivery, ParkedRow, StartAt, Step};
+pub use consumer::{Ack, Claim, ConsumerRow, DeadQuery, Delivery, ParkedPlace, ParkedRow, StartAt, Step};
 pub use directory::DataDirectory;
 pub use error::{Source, StoreError};
 pub use ids::{BootId, HoldId, Incarnation, Lane, OpId, Shard, Timestamp};
@@ -116,7 +116,8 @@ pub trait LifecycleStore: Send + Sync + fmt::Debug {
     fn holds_of(&self, node: Incarnation) -> StoreFuture<'_, Vec<HeldHold>>;
 
     /// Deletes up to `limit` of the oldest entries of a shard that are older than `keep`, never past the slowest consumer or a parked
-    /// entry; and locks, tombstones and nodes that nothing refers to any more. How many entries.
+    /// entry; and locks, tombstones and nodes that nothing refers to any more. How many entries. Dead letters hold nothing back: only
+    /// their own entries are kept.
     fn retain(&self, by: Incarnation, shard: Shard, keep: Duration, limit: u32) -> StoreFuture<'_, u64>;
 
     /// Locks, by fence.
@@ -171,21 +172,32 @@ pub trait LifecycleStore: Send + Sync + fmt::Debug {
     /// Puts the entry after the claim's position aside, and moves past it.
     fn park<'a>(&'a self, claim: &'a Claim, reason: ParkReason, error: Option<&'a str>) -> StoreFuture<'a, Step>;
 
-    /// Entries that are parked, by shard and position; those that must go first, first.
+    /// Entries that are parked and wait to be tried again, by shard and position; those that must go first, first.
     fn parked<'a>(&'a self, name: &'a str, limit: u32) -> StoreFuture<'a, Vec<ParkedRow>>;
 
     /// The first parked entry of each resource, if it is to be tried again: an `unlocked` always, others as long as they had less than
-    /// `max_attempts`.
+    /// `max_attempts`. After these, all that are late.
     fn parked_heads<'a>(&'a self, name: &'a str, max_attempts: u32, limit: u32) -> StoreFuture<'a, Vec<ParkedRow>>;
 
-    /// What is parked about the resource of `first` from there on, in order.
+    /// What is parked about the resource of `first` from there on, in order. What is late or dead does not belong to it, and a `first`
+    /// that is late is alone.
     fn parked_behind<'a>(&'a self, name: &'a str, first: &'a EventRow, limit: u32) -> StoreFuture<'a, Vec<ParkedRow>>;
 
-    /// Notes a failed attempt at a parked entry. False if it is parked no more.
+    /// Notes a failed attempt at a parked entry. False if it is parked no more, or dead.
     fn note_parked_failure<'a>(&'a self, name: &'a str, shard: Shard, position: i64, error: &'a str) -> StoreFuture<'a, bool>;
 
-    /// Forgets a parked entry, because it was applied or is to be dropped. False unless it is the first of its resource.
+    /// Forgets a parked entry, because it was applied or is to be dropped. False unless it is late, dead, or the first of its resource.
     fn unpark<'a>(&'a self, name: &'a str, shard: Shard, position: i64) -> StoreFuture<'a, bool>;
+
+    /// Lets what follows a parked entry pass ([`ParkReason::Late`]), or gives it up ([`ParkReason::Dead`]). A dead letter that becomes
+    /// late is replayed: its attempts are counted anew. False if it is parked no more; nothing becomes poison this way.
+    fn set_parked_reason<'a>(&'a self, name: &'a str, shard: Shard, position: i64, reason: ParkReason) -> StoreFuture<'a, bool>;
+
+    /// Dead letters, by consumer, shard and position.
+    fn dead<'a>(&'a self, query: &'a DeadQuery) -> StoreFuture<'a, Vec<ParkedRow>>;
+
+    /// Deletes up to `limit` dead letters that were given up longer ago than `keep`. How many.
+    fn forget_dead(&self, keep: Duration, limit: u32) -> StoreFuture<'_, u64>;
 
     /// All consumers, shard by shard.
     fn consumers(&self) -> StoreFuture<'_, Vec<ConsumerRow>>;
@@ -198,6 +210,9 @@ pub trait LifecycleStore: Send + Sync + fmt::Debug {
 
     /// Deletes a consumer and what it parked. False if there is none.
     fn drop_consumer<'a>(&'a self, name: &'a str) -> StoreFuture<'a, bool>;
+
+    /// As [`Self::drop_consumer`], but only if nobody has owned any of its shards for so long. False if somebody has.
+    fn drop_orphan<'a>(&'a self, name: &'a str, idle: Duration) -> StoreFuture<'a, bool>;
 
     /// Wakes those who [listen](Self::listen) on other nodes. Nothing is lost if it fails: they look by themselves, later.
     fn ring(&self) -> StoreFuture<'_, ()> {

@@ -132,11 +132,12 @@ async fn compare(locks: &LockManager, node: Incarnation) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Deletes entries of the log that are old and that nobody needs.
+/// Deletes entries of the log that are old and that nobody needs, and dead letters that nobody cared for.
 pub(super) async fn retain(locks: LockManager) {
     loop {
         tokio::time::sleep(RETAIN_EVERY.mul_f64(0.9 + 0.2 * random_fraction())).await;
         let Some(node) = locks.incarnation() else { continue };
+        forget_dead(&locks).await;
         for shard in 0..locks.store().shards() {
             // As many as the column can number: see `Shard::MAX`.
             let shard = Shard(i16::try_from(shard).unwrap_or(i16::MAX));
@@ -147,6 +148,19 @@ pub(super) async fn retain(locks: LockManager) {
                 }
             }
         }
+    }
+}
+
+async fn forget_dead(locks: &LockManager) {
+    let (keep, mut total) = (locks.settings().retention, 0);
+    while let Ok(forgotten) = locks.store().forget_dead(keep, RETAIN_AT_ONCE).await {
+        total += forgotten;
+        if forgotten < u64::from(RETAIN_AT_ONCE) {
+            break;
+        }
+    }
+    if total > 0 {
+        tracing::warn!(total, "Deleted {total} dead letters that nobody replayed or dropped for {}", humantime::format_duration(keep));
     }
 }
 

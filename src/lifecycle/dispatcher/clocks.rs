@@ -99,6 +99,7 @@ mod tests {
             attempts: 0,
             last_error: None,
             parked: 0,
+            dead: 0,
         };
         let rows = [row("fast", 0, 1), row("fast", 1, 8), row("slow", 0, 4), row("slow", 1, 6)];
         assert_eq!(behind(&rows, 10), [("slow", 10)]);

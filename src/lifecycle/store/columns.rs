@@ -87,6 +87,7 @@ macro_rules! row_readers {
                 attempts: row.try_get("attempts")?,
                 last_error: row.try_get("last_error")?,
                 parked: row.try_get("parked")?,
+                dead: row.try_get("dead")?,
             })
         }
 

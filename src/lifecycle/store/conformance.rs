@@ -4,6 +4,7 @@ mod batches;
 #[path = "../../../tests/support/postgres.rs"]
 pub(in crate::lifecycle) mod cluster;
 mod consumers;
+mod dead_letters;
 mod harness;
 mod locks;
 mod occupancy;
@@ -60,6 +61,12 @@ over_all_stores! {
     consumers::what_is_parked_is_tried_again_key_by_key_in_order,
     consumers::an_operator_can_skip_rewind_and_drop,
     consumers::retention_stops_at_the_slowest_consumer_and_at_parked_entries,
+    dead_letters::what_is_late_is_tried_alone_while_others_pass,
+    dead_letters::a_late_entry_leaves_its_followers_in_their_order,
+    dead_letters::dead_letters_block_nobody_and_can_be_replayed_and_dropped,
+    dead_letters::dead_letters_are_listed_page_by_page,
+    dead_letters::dead_letters_outlive_the_log_and_are_forgotten_themselves,
+    dead_letters::only_what_nobody_owns_for_long_is_an_orphan,
     occupancy::the_first_node_occupies_and_the_last_vacates,
     occupancy::who_comes_back_within_the_delay_was_never_gone,
     occupancy::without_a_delay_every_change_is_told_at_once,

@@ -39,7 +39,7 @@ pub struct Ack<'a> {
     pub upto: i64,
 }
 
-/// An entry, and whether one before it about the same resource waits in `parked`.
+/// An entry, and whether one before it about the same resource waits in `parked` and must go first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
     /// The entry.
@@ -75,8 +75,10 @@ pub struct ConsumerRow {
     pub attempts: i32,
     /// Why the last attempt failed.
     pub last_error: Option<String>,
-    /// How many entries are parked.
+    /// How many entries are parked and wait to be tried again.
     pub parked: i64,
+    /// How many are parked and given up: dead letters.
+    pub dead: i64,
 }
 
 impl ConsumerRow {
@@ -84,6 +86,28 @@ impl ConsumerRow {
     pub fn lag(&self) -> i64 {
         self.last_position - self.position
     }
+}
+
+/// Which dead letters to list.
+#[derive(Clone, Debug, Default)]
+pub struct DeadQuery {
+    /// Of this consumer.
+    pub name: Option<String>,
+    /// After this one, in the order of consumer, shard and position.
+    pub after: Option<ParkedPlace>,
+    /// At most so many; 0 is 100.
+    pub limit: u32,
+}
+
+/// Where an entry waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedPlace {
+    /// The consumer.
+    pub name: String,
+    /// The entry's shard.
+    pub shard: Shard,
+    /// The entry's position.
+    pub position: i64,
 }
 
 /// An entry that waits.
@@ -99,6 +123,13 @@ pub struct ParkedRow {
     pub attempts: i32,
     /// Why the last attempt failed.
     pub last_error: Option<String>,
-    /// Since when it waits.
+    /// Since when it waits; of a dead letter, when it was given up, and of one that is replayed, since when that is.
     pub parked_at: Timestamp,
+}
+
+impl ParkedRow {
+    /// Where it waits.
+    pub fn place(&self) -> ParkedPlace {
+        ParkedPlace { name: self.name.clone(), shard: self.event.shard, position: self.event.position }
+    }
 }

@@ -22,9 +22,9 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 use self::session::{Limits, Slot};
 use super::{
-    Ack, Answer, Bell, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, Delivery, EventRow, Fence, HeldHold, HoldDigest, Incarnation,
-    Lane, LifecycleStore, LockQuery, LockRow, Migrated, Migrations, NewNode, NodeRow, NodeView, ParkReason, ParkedRow, ReleaseOp, Shard,
-    Sightings, StartAt, Step, StoreError, StoreFuture, StoreLimits, Swept,
+    Ack, Answer, Bell, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, DeadQuery, Delivery, EventRow, Fence, HeldHold, HoldDigest,
+    Incarnation, Lane, LifecycleStore, LockQuery, LockRow, Migrated, Migrations, NewNode, NodeRow, NodeView, ParkReason, ParkedRow,
+    ReleaseOp, Shard, Sightings, StartAt, Step, StoreError, StoreFuture, StoreLimits, Swept,
 };
 
 /// How to reach the database.
@@ -329,6 +329,18 @@ impl LifecycleStore for PostgresStore {
         read!(self, connection => async { Ok(parked::unpark(connection, name, shard, position).await?) })
     }
 
+    fn set_parked_reason<'a>(&'a self, name: &'a str, shard: Shard, position: i64, reason: ParkReason) -> StoreFuture<'a, bool> {
+        read!(self, connection => parked::set_reason(connection, name, (shard, position), reason))
+    }
+
+    fn dead<'a>(&'a self, query: &'a DeadQuery) -> StoreFuture<'a, Vec<ParkedRow>> {
+        read!(self, connection => parked::dead(connection, query))
+    }
+
+    fn forget_dead(&self, keep: Duration, limit: u32) -> StoreFuture<'_, u64> {
+        read!(self, connection => parked::forget_dead(connection, keep, limit))
+    }
+
     fn consumers(&self) -> StoreFuture<'_, Vec<ConsumerRow>> {
         read!(self, connection => consumers::list(connection))
     }
@@ -343,6 +355,10 @@ impl LifecycleStore for PostgresStore {
 
     fn drop_consumer<'a>(&'a self, name: &'a str) -> StoreFuture<'a, bool> {
         read!(self, connection => consumers::drop_consumer(connection, name))
+    }
+
+    fn drop_orphan<'a>(&'a self, name: &'a str, idle: Duration) -> StoreFuture<'a, bool> {
+        read!(self, connection => consumers::drop_orphan(connection, name, idle))
     }
 
     fn ring(&self) -> StoreFuture<'_, ()> {

@@ -24,9 +24,9 @@ use sqlx::{
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
-    Ack, Answer, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, DataDirectory, Delivery, EventRow, Fence, HeldHold, HoldDigest,
-    Incarnation, Lane, LifecycleStore, LockQuery, LockRow, Migrated, Migrations, NewNode, NodeRow, NodeView, ParkReason, ParkedRow,
-    ReleaseOp, Shard, Sightings, StartAt, Step, StoreError, StoreFuture, StoreLimits, Swept,
+    Ack, Answer, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, DataDirectory, DeadQuery, Delivery, EventRow, Fence, HeldHold,
+    HoldDigest, Incarnation, Lane, LifecycleStore, LockQuery, LockRow, Migrated, Migrations, NewNode, NodeRow, NodeView, ParkReason,
+    ParkedRow, ReleaseOp, Shard, Sightings, StartAt, Step, StoreError, StoreFuture, StoreLimits, Swept,
 };
 
 /// How long to wait for another process's lock on the file: a backup, a shell.
@@ -306,6 +306,18 @@ impl LifecycleStore for SqliteStore {
         Box::pin(async move { parked::unpark(&mut *self.writer().await, name, shard, position).await })
     }
 
+    fn set_parked_reason<'a>(&'a self, name: &'a str, shard: Shard, position: i64, reason: ParkReason) -> StoreFuture<'a, bool> {
+        Box::pin(async move { parked::set_reason(&mut *self.writer().await, name, (shard, position), reason).await })
+    }
+
+    fn dead<'a>(&'a self, query: &'a DeadQuery) -> StoreFuture<'a, Vec<ParkedRow>> {
+        Box::pin(async move { parked::dead(&mut *self.reader().await, query).await })
+    }
+
+    fn forget_dead(&self, keep: Duration, limit: u32) -> StoreFuture<'_, u64> {
+        Box::pin(async move { parked::forget_dead(&mut *self.writer().await, keep, limit).await })
+    }
+
     fn consumers(&self) -> StoreFuture<'_, Vec<ConsumerRow>> {
         Box::pin(async move { consumers::list(&mut *self.reader().await).await })
     }
@@ -320,5 +332,9 @@ impl LifecycleStore for SqliteStore {
 
     fn drop_consumer<'a>(&'a self, name: &'a str) -> StoreFuture<'a, bool> {
         Box::pin(async move { consumers::drop_consumer(&mut *self.writer().await, name).await })
+    }
+
+    fn drop_orphan<'a>(&'a self, name: &'a str, idle: Duration) -> StoreFuture<'a, bool> {
+        Box::pin(async move { consumers::drop_orphan(&mut *self.writer().await, name, idle).await })
     }
 }

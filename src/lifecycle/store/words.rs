@@ -37,5 +37,9 @@ words! {
         Poison = "poison",
         /// One before it, about the same resource, waits.
         BehindPoison = "behind-poison",
+        /// It is tried again, and what follows it passes: it has kept the order for long enough.
+        Late = "late",
+        /// It is not tried any more, and left to an operator. Nothing waits for it.
+        Dead = "dead",
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::harness::{Case, LANE, event, gone, one, op};
 use crate::lifecycle::store::*;
 
-const LEASE: Duration = Duration::from_secs(10);
+pub(super) const LEASE: Duration = Duration::from_secs(10);
 
 /// Five events about two keys that are in one shard, whatever the number of shards; and the claim of that shard.
-async fn five_events(case: &Case) -> (Claim, [String; 2]) {
+pub(super) async fn five_events(case: &Case) -> (Claim, [String; 2]) {
     let shard = Shard::of("app", "order:1", case.shards());
     let other = (2..).map(|n| format!("order:{n}")).find(|key| Shard::of("app", key, case.shards()) == shard).unwrap();
     let keys = ["order:1".to_owned(), other];
@@ -19,11 +19,11 @@ async fn five_events(case: &Case) -> (Claim, [String; 2]) {
     (claim(case, "worker-1", shard).await.unwrap(), keys)
 }
 
-async fn claim(case: &Case, owner: &str, shard: Shard) -> Option<Claim> {
+pub(super) async fn claim(case: &Case, owner: &str, shard: Shard) -> Option<Claim> {
     case.store.claim("orders", owner, LEASE).await.unwrap().into_iter().find(|claim| claim.shard == shard)
 }
 
-async fn names(case: &Case, claim: &Claim) -> Vec<(String, bool)> {
+pub(super) async fn names(case: &Case, claim: &Claim) -> Vec<(String, bool)> {
     let deliveries = case.store.read(claim, 100).await.unwrap();
     deliveries.into_iter().map(|delivery| (delivery.event.event_type, delivery.blocked)).collect()
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::lifecycle::store::{Ack, Claim, ConsumerRow, Cursor, Delivery, Shard, StartAt, Step, StoreError};
 
-fn interval(duration: Duration) -> PgInterval {
+pub(super) fn interval(duration: Duration) -> PgInterval {
     PgInterval { months: 0, days: 0, microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX) }
 }
 
@@ -61,7 +61,8 @@ pub(super) async fn renew_leases(connection: &mut PgConnection, owner: &str, lea
 }
 
 pub(super) async fn give_up_leases(connection: &mut PgConnection, owner: &str) -> Result<u64, StoreError> {
-    let give_up = sqlx::query("UPDATE holdline.consumer SET owner = NULL, lease_until = NULL WHERE owner = $1");
+    let give_up =
+        sqlx::query("UPDATE holdline.consumer SET owner = NULL, lease_until = NULL, idle_since = clock_timestamp() WHERE owner = $1");
     Ok(give_up.bind(owner).execute(&mut *connection).await?.rows_affected())
 }
 
@@ -69,7 +70,8 @@ pub(super) async fn read(connection: &mut PgConnection, claim: &Claim, limit: u3
     let rows = sqlx::query(concat!(
         "SELECT ",
         event_columns!(),
-        ", EXISTS (SELECT 1 FROM holdline.parked p WHERE p.name = $1 AND p.app = e.app AND p.resource = e.resource) AS blocked
+        ", EXISTS (SELECT 1 FROM holdline.parked p WHERE p.name = $1 AND p.app = e.app AND p.resource = e.resource
+                  AND p.reason IN ('poison', 'behind-poison')) AS blocked
            FROM holdline.event e WHERE e.shard = $2 AND e.position > $3 ORDER BY e.position LIMIT $4"
     ))
     .bind(&claim.name)
@@ -132,7 +134,8 @@ pub(super) async fn note_failure(
 pub(super) async fn list(connection: &mut PgConnection) -> Result<Vec<ConsumerRow>, StoreError> {
     let rows = sqlx::query(
         "SELECT c.name, c.shard, c.position, h.last_position, c.owner, c.attempts, c.last_error,
-                (SELECT count(*) FROM holdline.parked p WHERE p.name = c.name AND p.shard = c.shard) AS parked
+                (SELECT count(*) FROM holdline.parked p WHERE p.name = c.name AND p.shard = c.shard AND p.reason <> 'dead') AS parked,
+                (SELECT count(*) FROM holdline.parked p WHERE p.name = c.name AND p.shard = c.shard AND p.reason = 'dead') AS dead
            FROM holdline.consumer c JOIN holdline.shard_head h USING (shard) ORDER BY c.name, c.shard",
     )
     .fetch_all(&mut *connection)
@@ -143,7 +146,7 @@ pub(super) async fn list(connection: &mut PgConnection) -> Result<Vec<ConsumerRo
 pub(super) async fn skip(connection: &mut PgConnection, name: &str, shard: Shard, position: i64) -> Result<bool, StoreError> {
     let skipped = sqlx::query(
         "UPDATE holdline.consumer c SET position = c.position + 1, epoch = c.epoch + 1, owner = NULL, lease_until = NULL, attempts = 0,
-                next_try = NULL, last_error = NULL
+                next_try = NULL, last_error = NULL, idle_since = clock_timestamp()
            FROM holdline.shard_head h
           WHERE c.name = $1 AND c.shard = $2 AND c.position + 1 = $3 AND h.shard = c.shard AND h.last_position >= $3",
     );
@@ -156,7 +159,7 @@ pub(super) async fn rewind(connection: &mut PgConnection, name: &str, to: &Curso
            DELETE FROM holdline.parked q USING unnest($2::bigint[]) WITH ORDINALITY p (position, number)
             WHERE q.name = $1 AND q.shard = p.number - 1 AND q.position > p.position)
          UPDATE holdline.consumer c SET position = greatest(least(p.position, h.last_position), h.first_position - 1), epoch = c.epoch + 1,
-                owner = NULL, lease_until = NULL, attempts = 0, next_try = NULL, last_error = NULL
+                owner = NULL, lease_until = NULL, attempts = 0, next_try = NULL, last_error = NULL, idle_since = clock_timestamp()
            FROM unnest($2::bigint[]) WITH ORDINALITY p (position, number) JOIN holdline.shard_head h ON h.shard = p.number - 1
           WHERE c.name = $1 AND c.shard = h.shard",
     )
@@ -174,4 +177,9 @@ pub(super) async fn drop_consumer(connection: &mut PgConnection, name: &str) -> 
     let dropped =
         sqlx::query("WITH forgotten AS (DELETE FROM holdline.parked WHERE name = $1) DELETE FROM holdline.consumer WHERE name = $1");
     Ok(dropped.bind(name).execute(&mut *connection).await?.rows_affected() > 0)
+}
+
+pub(super) async fn drop_orphan(connection: &mut PgConnection, name: &str, idle: Duration) -> Result<bool, StoreError> {
+    let dropped = sqlx::query_scalar("SELECT holdline.drop_orphan($1, $2)").bind(name).bind(interval(idle));
+    Ok(dropped.fetch_one(&mut *connection).await?)
 }

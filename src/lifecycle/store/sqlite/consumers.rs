@@ -14,7 +14,7 @@ fn step(rows: u64) -> Step {
     if rows == 1 { Step::Done } else { Step::Lost }
 }
 
-fn ms(duration: Duration) -> i64 {
+pub(super) fn ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
 }
 
@@ -61,15 +61,16 @@ pub(super) async fn renew_leases(connection: &mut SqliteConnection, owner: &str,
 }
 
 pub(super) async fn give_up_leases(connection: &mut SqliteConnection, owner: &str) -> Result<u64, StoreError> {
-    let give_up = sqlx::query("UPDATE consumer SET owner = NULL, lease_until = NULL WHERE owner = ?1");
-    Ok(give_up.bind(owner).execute(connection).await?.rows_affected())
+    let give_up = sqlx::query("UPDATE consumer SET owner = NULL, lease_until = NULL, idle_since = ?2 WHERE owner = ?1");
+    Ok(give_up.bind(owner).bind(Timestamp::now().0).execute(connection).await?.rows_affected())
 }
 
 pub(super) async fn read(connection: &mut SqliteConnection, claim: &Claim, limit: u32) -> Result<Vec<Delivery>, StoreError> {
     let rows = sqlx::query(concat!(
         "SELECT ",
         event_columns!(),
-        ", EXISTS (SELECT 1 FROM parked p WHERE p.name = ?1 AND p.app = e.app AND p.resource = e.resource) AS blocked
+        ", EXISTS (SELECT 1 FROM parked p WHERE p.name = ?1 AND p.app = e.app AND p.resource = e.resource
+                  AND p.reason IN ('poison', 'behind-poison')) AS blocked
            FROM event e WHERE e.shard = ?2 AND e.position > ?3 ORDER BY e.position LIMIT ?4"
     ))
     .bind(&claim.name)
@@ -133,7 +134,8 @@ pub(super) async fn note_failure(
 pub(super) async fn list(connection: &mut SqliteConnection) -> Result<Vec<ConsumerRow>, StoreError> {
     let rows = sqlx::query(
         "SELECT c.name, c.shard, c.position, h.last_position, c.owner, c.attempts, c.last_error,
-                (SELECT count(*) FROM parked p WHERE p.name = c.name AND p.shard = c.shard) AS parked
+                (SELECT count(*) FROM parked p WHERE p.name = c.name AND p.shard = c.shard AND p.reason <> 'dead') AS parked,
+                (SELECT count(*) FROM parked p WHERE p.name = c.name AND p.shard = c.shard AND p.reason = 'dead') AS dead
            FROM consumer c JOIN shard_head h USING (shard) ORDER BY c.name, c.shard",
     )
     .fetch_all(connection)
@@ -144,11 +146,11 @@ pub(super) async fn list(connection: &mut SqliteConnection) -> Result<Vec<Consum
 pub(super) async fn skip(connection: &mut SqliteConnection, name: &str, shard: Shard, position: i64) -> Result<bool, StoreError> {
     let skipped = sqlx::query(
         "UPDATE consumer SET position = position + 1, epoch = epoch + 1, owner = NULL, lease_until = NULL, attempts = 0, next_try = NULL,
-                last_error = NULL
+                last_error = NULL, idle_since = ?4
           WHERE name = ?1 AND shard = ?2 AND position + 1 = ?3
             AND EXISTS (SELECT 1 FROM shard_head h WHERE h.shard = consumer.shard AND h.last_position >= ?3)",
     );
-    Ok(skipped.bind(name).bind(shard.0).bind(position).execute(connection).await?.rows_affected() == 1)
+    Ok(skipped.bind(name).bind(shard.0).bind(position).bind(Timestamp::now().0).execute(connection).await?.rows_affected() == 1)
 }
 
 pub(super) async fn rewind(connection: &mut SqliteConnection, name: &str, to: &Cursor) -> Result<(), StoreError> {
@@ -158,11 +160,12 @@ pub(super) async fn rewind(connection: &mut SqliteConnection, name: &str, to: &C
     forget.bind(name).bind(position).execute(&mut *transaction).await?;
     let moved = sqlx::query(
         "UPDATE consumer SET position = max(min(?2, h.last_position), h.first_position - 1), epoch = epoch + 1, owner = NULL,
-                lease_until = NULL, attempts = 0, next_try = NULL, last_error = NULL
+                lease_until = NULL, attempts = 0, next_try = NULL, last_error = NULL, idle_since = ?3
            FROM shard_head h WHERE name = ?1 AND consumer.shard = h.shard",
     )
     .bind(name)
     .bind(position)
+    .bind(Timestamp::now().0)
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;
@@ -173,7 +176,21 @@ pub(super) async fn rewind(connection: &mut SqliteConnection, name: &str, to: &C
 }
 
 pub(super) async fn drop_consumer(connection: &mut SqliteConnection, name: &str) -> Result<bool, StoreError> {
+    drop_unless_owned_after(connection, name, i64::MAX).await
+}
+
+pub(super) async fn drop_orphan(connection: &mut SqliteConnection, name: &str, idle: Duration) -> Result<bool, StoreError> {
+    drop_unless_owned_after(connection, name, Timestamp::now().0.saturating_sub(ms(idle))).await
+}
+
+/// All of it or nothing.
+async fn drop_unless_owned_after(connection: &mut SqliteConnection, name: &str, time: i64) -> Result<bool, StoreError> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let owned =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM consumer WHERE name = ?1 AND max(idle_since, coalesce(lease_until, 0)) > ?2)");
+    if owned.bind(name).bind(time).fetch_one(&mut *transaction).await? {
+        return Ok(false);
+    }
     sqlx::query("DELETE FROM parked WHERE name = ?1").bind(name).execute(&mut *transaction).await?;
     let dropped = sqlx::query("DELETE FROM consumer WHERE name = ?1").bind(name).execute(&mut *transaction).await?;
     transaction.commit().await?;

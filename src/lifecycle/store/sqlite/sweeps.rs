@@ -116,8 +116,9 @@ pub(super) async fn retain(connection: &mut SqliteConnection, by: Incarnation, k
     let (old, old_tombstones, old_nodes) = (before(keep), before(KEEP_TOMBSTONES), before(KEEP_NODES));
     let upto: i64 = sqlx::query_scalar(
         "SELECT min(coalesce((SELECT min(position) FROM consumer WHERE shard = ?1), last_position),
-                    coalesce((SELECT min(position) - 1 FROM parked WHERE shard = ?1), last_position),
-                    coalesce((SELECT position - 1 FROM event WHERE shard = ?1 AND at >= ?2 ORDER BY position LIMIT 1), last_position),
+                    coalesce((SELECT min(position) - 1 FROM parked WHERE shard = ?1 AND reason <> 'dead'), last_position),
+                    coalesce((SELECT position - 1 FROM event WHERE shard = ?1 AND position >= first_position AND at >= ?2
+                               ORDER BY position LIMIT 1), last_position),
                     first_position - 1 + ?3) FROM shard_head WHERE shard = ?1",
     )
     .bind(SHARD)
@@ -125,8 +126,10 @@ pub(super) async fn retain(connection: &mut SqliteConnection, by: Incarnation, k
     .bind(limit)
     .fetch_one(&mut *write.transaction)
     .await?;
-    let deleted = sqlx::query("DELETE FROM event WHERE shard = ?1 AND position <= ?2").bind(SHARD).bind(upto);
-    let deleted = deleted.execute(&mut *write.transaction).await?.rows_affected();
+    // The entries of dead letters stay, below the first position, for as long as the letters do.
+    let delete = "DELETE FROM event WHERE shard = ?1 AND position <= ?2
+                     AND NOT EXISTS (SELECT 1 FROM parked q WHERE q.shard = event.shard AND q.position = event.position)";
+    let deleted = sqlx::query(delete).bind(SHARD).bind(upto).execute(&mut *write.transaction).await?.rows_affected();
     sqlx::query("UPDATE shard_head SET first_position = ?2 + 1 WHERE shard = ?1 AND first_position <= ?2")
         .bind(SHARD)
         .bind(upto)
