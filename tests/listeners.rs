@@ -1,19 +1,13 @@
 //! `[[listeners]]` of a running broker: deliveries, the table of held locks, broadcasts; over kills and restarts.
 
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 
-use crate::support::{APP, Broker, Launch, eventually, hmac_hex, one_app, postgres::fresh_database, run_to_end, stored::wait, until};
+use crate::support::{
+    APP, Broker, Launch, Receiver, eventually, hmac_hex, one_app, postgres::fresh_database, run_to_end, stored::wait, until,
+};
 
 const RULE: &str = "[[apps.holds]]\nchannel = \"private-order.{order_id}\"\nresource = \"order:{order_id}\"\nevent = \"Order\"\n";
 
@@ -27,96 +21,24 @@ fn place() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary directory")
 }
 
-/// A request as it came.
-#[derive(Clone, Debug)]
-struct Request {
-    head: String,
-    body: String,
+/// The listener that delivers to a receiver.
+fn shop(receiver: &Receiver) -> String {
+    format!("name = \"shop\"\nkind = \"http\"\nurl = \"{}\"\nheaders = {{ \"X-Token\" = \"open-sesame\" }}", receiver.url("/holdline"))
 }
 
-impl Request {
-    fn header(&self, name: &str) -> &str {
-        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).unwrap_or_else(|| panic!("no {name} in {}", self.head)).1
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).expect("a JSON body")
-    }
-}
-
-/// An HTTP server that keeps what it gets, and fails while it is told to.
-struct Endpoint {
-    address: SocketAddr,
-    requests: Arc<Mutex<Vec<Request>>>,
-    fails: Arc<AtomicBool>,
-}
-
-impl Endpoint {
-    fn start() -> Endpoint {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let (requests, fails) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<AtomicBool>::default());
-        let endpoint = Endpoint { address, requests: Arc::clone(&requests), fails: Arc::clone(&fails) };
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (requests, fails) = (Arc::clone(&requests), Arc::clone(&fails));
-                std::thread::spawn(move || serve(stream, &requests, &fails));
-            }
-        });
-        endpoint
-    }
-
-    fn listener(&self) -> String {
-        format!(
-            "name = \"shop\"\nkind = \"http\"\nurl = \"http://{}/holdline\"\nheaders = {{ \"X-Token\" = \"open-sesame\" }}",
-            self.address
-        )
-    }
-
-    fn got(&self) -> Vec<Request> {
-        self.requests.lock().expect("not poisoned").clone()
-    }
-
-    fn types(&self) -> Vec<String> {
-        self.got().iter().map(|request| request.json()["type"].as_str().expect("a type").to_owned()).collect()
-    }
-}
-
-fn serve(mut stream: TcpStream, requests: &Mutex<Vec<Request>>, fails: &AtomicBool) {
-    let mut bytes = Vec::new();
-    let mut chunk = [0; 4096];
-    loop {
-        let request = loop {
-            if let Some((head, body)) = String::from_utf8_lossy(&bytes).split_once("\r\n\r\n") {
-                let request = Request { head: head.to_owned(), body: body.to_owned() };
-                if body.len() >= request.header("content-length").parse::<usize>().expect("a length") {
-                    break request;
-                }
-            }
-            match stream.read(&mut chunk) {
-                Ok(0) | Err(_) => return,
-                Ok(count) => bytes.extend_from_slice(&chunk[..count]),
-            }
-        };
-        bytes.clear();
-        requests.lock().expect("not poisoned").push(request);
-        let status = if fails.load(Ordering::SeqCst) { "500 Internal Server Error" } else { "200 OK" };
-        if stream.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes()).is_err() {
-            return;
-        }
-    }
+fn types(receiver: &Receiver) -> Vec<String> {
+    receiver.got().iter().map(|request| request.json()["type"].as_str().expect("a type").to_owned()).collect()
 }
 
 #[test]
 fn an_endpoint_gets_each_lock_and_its_end_signed_also_of_a_broker_that_was_killed() {
-    let (place, endpoint) = (place(), Endpoint::start());
-    let broker = launch(place.path(), "sqlite", &endpoint.listener()).arg("--log-level").arg("trace").start();
+    let (place, endpoint) = (place(), Receiver::start());
+    let broker = launch(place.path(), "sqlite", &shop(&endpoint)).arg("--log-level").arg("trace").start();
     let mut ws = broker.ws();
     ws.subscribe("private-order.42");
-    until("the lock is delivered", || endpoint.types() == ["OrderLocked"]);
+    until("the lock is delivered", || types(&endpoint) == ["OrderLocked"]);
     drop(ws);
-    until("its end, too", || endpoint.types() == ["OrderLocked", "OrderUnlocked"]);
+    until("its end, too", || types(&endpoint) == ["OrderLocked", "OrderUnlocked"]);
     for request in endpoint.got() {
         assert!(request.head.starts_with("POST /holdline HTTP/1.1\r\n"), "{}", request.head);
         let body = request.json();
@@ -138,13 +60,13 @@ fn an_endpoint_gets_each_lock_and_its_end_signed_also_of_a_broker_that_was_kille
     let mut ws = broker.ws();
     ws.subscribe("private-order.43");
     until("the lock is delivered", || endpoint.got().len() == 3);
-    endpoint.fails.store(true, Ordering::SeqCst);
+    endpoint.answer(500);
     broker.signal("KILL");
     drop((ws, broker));
-    let broker = launch(place.path(), "sqlite", &endpoint.listener()).start();
+    let broker = launch(place.path(), "sqlite", &shop(&endpoint)).start();
     until("the end is tried, and again", || endpoint.got().len() >= 6);
-    assert!(endpoint.types()[3..].iter().all(|name| name == "OrderUnlocked"));
-    endpoint.fails.store(false, Ordering::SeqCst);
+    assert!(types(&endpoint)[3..].iter().all(|name| name == "OrderUnlocked"));
+    endpoint.answer(200);
     let consumers = || {
         let ended = run_to_end(place.path(), &["consumers", "list", "--json"], &[("HOLDLINE_STORE__DATA_DIR", "data")]);
         ended.stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")).collect::<Vec<_>>()
@@ -153,7 +75,7 @@ fn an_endpoint_gets_each_lock_and_its_end_signed_also_of_a_broker_that_was_kille
     let count = endpoint.got().len();
     assert_eq!(endpoint.got()[count - 1].json()["cause"], "superseded");
     drop(broker);
-    let broker = launch(place.path(), "sqlite", &endpoint.listener()).start();
+    let broker = launch(place.path(), "sqlite", &shop(&endpoint)).start();
     let mut ws = broker.ws();
     ws.subscribe("private-order.44");
     until("it goes on where it was", || endpoint.got().len() == count + 1);

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::support::{Broker, Ws, member, one_app};
 
-const CROWD: usize = 1000;
-const CHANNEL: &str = "presence-crowd";
+pub(crate) const CROWD: usize = 1000;
+pub(crate) const CHANNEL: &str = "presence-crowd";
 
 /// Reads the snapshot and every later join; returns all user ids seen, after checking that none was seen twice.
 fn everybody_seen(ws: &mut Ws) -> usize {
@@ -25,10 +25,8 @@ fn everybody_seen(ws: &mut Ws) -> usize {
     seen.len()
 }
 
-#[test]
-fn of_a_thousand_who_join_at_once_everybody_ends_with_the_complete_list() {
-    rlimit::increase_nofile_limit(10_000).unwrap();
-    let broker = Broker::with(one_app(&format!("[apps.limits]\nmax_presence_members = {CROWD}")));
+/// A thousand users join in the same instant, and each sees all of them.
+pub(crate) fn everybody_joins(broker: &Broker) -> Vec<Ws> {
     let mut sockets: Vec<Ws> = (0..CROWD).map(|_| broker.ws()).collect();
     std::thread::scope(|scope| {
         for (part, chunk) in sockets.chunks_mut(CROWD / 4).enumerate() {
@@ -42,6 +40,14 @@ fn of_a_thousand_who_join_at_once_everybody_ends_with_the_complete_list() {
             });
         }
     });
+    sockets
+}
+
+#[test]
+fn of_a_thousand_who_join_at_once_everybody_ends_with_the_complete_list() {
+    rlimit::increase_nofile_limit(10_000).unwrap();
+    let broker = Broker::with(one_app(&format!("[apps.limits]\nmax_presence_members = {CROWD}")));
+    let mut sockets = everybody_joins(&broker);
     for ws in sockets.iter_mut().step_by(50) {
         ws.quiet();
     }

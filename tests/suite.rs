@@ -71,3 +71,6 @@ mod subscribe;
 mod subscription_count;
 mod terminate;
 mod watchlist;
+mod webhooks_crowd;
+mod webhooks_feed;
+mod webhooks_nodes;

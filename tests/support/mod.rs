@@ -5,11 +5,13 @@
 
 mod broker;
 mod example;
+mod feed;
 mod frame;
 mod http;
 pub(crate) mod place;
 pub(crate) mod postgres;
 pub(crate) mod proxy;
+mod receiver;
 pub(crate) mod scrape;
 mod sign;
 pub(crate) mod stored;
@@ -17,8 +19,10 @@ mod ws;
 
 pub(crate) use broker::{Broker, Ended, Launch, holdline, one_app, run_to_end, server_with, shared};
 pub(crate) use example::example;
+pub(crate) use feed::Feed;
 pub(crate) use frame::{Event, Frame, decode, frame, member, wire};
 pub(crate) use http::{Answer, Http, request_bytes};
+pub(crate) use receiver::Receiver;
 pub(crate) use sign::{APP, App, OTHER, Query, hmac_hex, jwt, md5_hex, now_seconds, query_string, user_auth};
 pub(crate) use ws::Ws;
 
