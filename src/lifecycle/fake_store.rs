@@ -178,6 +178,7 @@ impl LifecycleStore for FakeStore {
         events_after(cursor: &'a Cursor, limit: u32) -> (Vec<EventRow>, Cursor);
         event(shard: Shard, position: i64) -> Option<EventRow>;
         create_consumer(name: &'a str, start: StartAt) -> ();
+        create_consumer_of(name: &'a str, shard: Shard, start: StartAt) -> ();
         claim_beside(name: &'a str, owner: &'a str, lease: Duration, at_work: &'a [Shard]) -> Vec<Claim>;
         renew_leases(owner: &'a str, lease: Duration) -> u64;
         give_up_leases(owner: &'a str) -> u64;

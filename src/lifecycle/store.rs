@@ -141,6 +141,9 @@ pub trait LifecycleStore: Send + Sync + fmt::Debug {
     /// Creates a consumer, if there is none of the name.
     fn create_consumer<'a>(&'a self, name: &'a str, start: StartAt) -> StoreFuture<'a, ()>;
 
+    /// Creates a consumer of one shard only, if there is none of the name there.
+    fn create_consumer_of<'a>(&'a self, name: &'a str, shard: Shard, start: StartAt) -> StoreFuture<'a, ()>;
+
     /// Claims the owner's shards of a consumer, and of those that nobody has a lease on as many as are its share: all, divided by the
     /// owners there are. A claim is newer than all former ones.
     fn claim<'a>(&'a self, name: &'a str, owner: &'a str, lease: Duration) -> StoreFuture<'a, Vec<Claim>> {

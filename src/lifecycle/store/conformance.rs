@@ -58,6 +58,7 @@ over_all_stores! {
     consumers::a_lease_that_a_clock_step_made_endless_is_ignored,
     consumers::poison_is_parked_with_what_follows_it,
     consumers::who_is_at_work_keeps_its_claims_when_it_looks_for_more,
+    consumers::a_consumer_of_one_shard_reads_that_one_and_no_other,
     consumers::what_is_parked_is_tried_again_key_by_key_in_order,
     consumers::an_operator_can_skip_rewind_and_drop,
     consumers::retention_stops_at_the_slowest_consumer_and_at_parked_entries,

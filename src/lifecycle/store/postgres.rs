@@ -274,7 +274,11 @@ impl LifecycleStore for PostgresStore {
     }
 
     fn create_consumer<'a>(&'a self, name: &'a str, start: StartAt) -> StoreFuture<'a, ()> {
-        read!(self, connection => consumers::create(connection, name, start))
+        read!(self, connection => consumers::create(connection, name, None, start))
+    }
+
+    fn create_consumer_of<'a>(&'a self, name: &'a str, shard: Shard, start: StartAt) -> StoreFuture<'a, ()> {
+        read!(self, connection => consumers::create(connection, name, Some(shard), start))
     }
 
     fn claim<'a>(&'a self, name: &'a str, owner: &'a str, lease: Duration) -> StoreFuture<'a, Vec<Claim>> {

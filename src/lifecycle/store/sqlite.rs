@@ -255,7 +255,11 @@ impl LifecycleStore for SqliteStore {
     }
 
     fn create_consumer<'a>(&'a self, name: &'a str, start: StartAt) -> StoreFuture<'a, ()> {
-        Box::pin(async move { consumers::create(&mut *self.writer().await, name, start).await })
+        Box::pin(async move { consumers::create(&mut *self.writer().await, name, None, start).await })
+    }
+
+    fn create_consumer_of<'a>(&'a self, name: &'a str, shard: Shard, start: StartAt) -> StoreFuture<'a, ()> {
+        Box::pin(async move { consumers::create(&mut *self.writer().await, name, Some(shard), start).await })
     }
 
     fn claim_beside<'a>(&'a self, name: &'a str, owner: &'a str, lease: Duration, at_work: &'a [Shard]) -> StoreFuture<'a, Vec<Claim>> {

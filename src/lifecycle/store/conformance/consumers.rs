@@ -49,6 +49,23 @@ pub(super) async fn two_workers_cannot_both_move_on(case: Case) {
     assert!(rows.iter().all(|row| row.lag() == 0));
 }
 
+pub(super) async fn a_consumer_of_one_shard_reads_that_one_and_no_other(case: Case) {
+    five_events(&case).await;
+    let shard = Shard::of("app", "order:1", case.shards());
+    case.store.create_consumer_of("hooks", shard, StartAt::End).await.unwrap();
+    case.store.create_consumer_of("hooks", shard, StartAt::Beginning).await.unwrap();
+    let claims = case.store.claim("hooks", "worker-1", LEASE).await.unwrap();
+    assert_eq!(claims.iter().map(|claim| (claim.shard, claim.position)).collect::<Vec<_>>(), [(shard, 5)]);
+    assert!(case.store.claim("hooks", "worker-2", LEASE).await.unwrap().is_empty());
+    let beside = case.store.claim_beside("hooks", "worker-2", LEASE, &[]).await.unwrap();
+    assert!(beside.is_empty(), "one shard is not shared");
+    assert_eq!(case.store.acknowledge(Ack { claim: &claims[0], upto: 5 }).await.unwrap(), Step::Done);
+    case.store.rewind("hooks", &Cursor::start(case.shards())).await.unwrap();
+    let rows = case.store.consumers().await.unwrap();
+    let rows: Vec<_> = rows.iter().filter(|row| row.name == "hooks").map(|row| (row.shard, row.position)).collect();
+    assert_eq!(rows, [(shard, 0)]);
+}
+
 pub(super) async fn a_lease_that_a_clock_step_made_endless_is_ignored(case: Case) {
     let (first, _) = five_events(&case).await;
     case.tamper("consumer", "lease_until = {time}", Duration::from_secs(3600)).await;

@@ -19,14 +19,17 @@ pub(super) fn step(rows: u64) -> Step {
     if rows == 1 { Step::Done } else { Step::Lost }
 }
 
-pub(super) async fn create(connection: &mut PgConnection, name: &str, start: StartAt) -> Result<(), StoreError> {
+/// In one shard, or in all.
+pub(super) async fn create(connection: &mut PgConnection, name: &str, shard: Option<Shard>, start: StartAt) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO holdline.consumer (name, shard, position)
          SELECT $1, shard, CASE WHEN $2 THEN last_position ELSE first_position - 1 END FROM holdline.shard_head
+          WHERE shard = coalesce($3, shard)
          ON CONFLICT (name, shard) DO NOTHING",
     )
     .bind(name)
     .bind(start == StartAt::End)
+    .bind(shard.map(|shard| shard.0))
     .execute(&mut *connection)
     .await?;
     Ok(())

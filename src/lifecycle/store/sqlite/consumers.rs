@@ -18,14 +18,16 @@ pub(super) fn ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
 }
 
-pub(super) async fn create(connection: &mut SqliteConnection, name: &str, start: StartAt) -> Result<(), StoreError> {
+/// In one shard, or in all.
+pub(super) async fn create(connection: &mut SqliteConnection, name: &str, shard: Option<Shard>, start: StartAt) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO consumer (name, shard, position)
-         SELECT ?1, shard, CASE WHEN ?2 THEN last_position ELSE first_position - 1 END FROM shard_head WHERE true
+         SELECT ?1, shard, CASE WHEN ?2 THEN last_position ELSE first_position - 1 END FROM shard_head WHERE shard = coalesce(?3, shard)
          ON CONFLICT (name, shard) DO NOTHING",
     )
     .bind(name)
     .bind(start == StartAt::End)
+    .bind(shard.map(|shard| shard.0))
     .execute(connection)
     .await?;
     Ok(())
