@@ -2,12 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::support::{
-    Broker, Http, Launch, Ws, one_app, run_to_end,
+    APP, Broker, Http, Launch, Ws, eventually, one_app, postgres,
+    proxy::{Proxy, Weather, runtime},
+    run_to_end,
     scrape::{Scrape, get, metrics_address},
     server_with, until,
 };
@@ -71,11 +73,11 @@ fn only_get_and_head_of_one_path_are_answered() {
 fn an_address_that_is_taken_stops_the_start_and_one_for_everybody_is_warned_of() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let bind = taken.local_addr().unwrap().to_string();
-    let log = Launch::config(one_app("")).env("HOLDLINE_METRICS__BIND", &bind).try_start().err().expect("no start");
-    assert!(log.contains("metrics.bind") && log.contains(&bind), "{log}");
+    let place = tempfile::tempdir().unwrap();
+    let ended = run_to_end(place.path(), &["serve", "--port", "0"], &[("HOLDLINE_METRICS__BIND", &bind)]);
+    assert!(ended.code != 0 && ended.said().contains("metrics.bind") && ended.said().contains(&bind), "{}", ended.said());
     let exposed = Launch::config(one_app("")).env("HOLDLINE_METRICS__BIND", "0.0.0.0:0").start();
     assert!(exposed.log_text().contains("metrics.bind: everybody who reaches 0.0.0.0:0 can read"), "{}", exposed.log_text());
-    let place = tempfile::tempdir().unwrap();
     for wrong in ["9601", "localhost:9601", "127.0.0.1"] {
         let ended = run_to_end(place.path(), &["config", "check"], &[("HOLDLINE_METRICS__BIND", wrong)]);
         assert!(ended.code != 0 && ended.said().contains("IP address and a port"), "{wrong}: {}", ended.said());
@@ -105,7 +107,7 @@ fn opens_less_closes_is_who_is_connected_and_every_close_has_a_cause() {
         let now = Scrape::of(&broker);
         (now.value("holdline_new_disconnections_total", &app()) == 16.0).then_some(now)
     };
-    let now = crate::support::eventually("all of them are gone", settled);
+    let now = eventually("all of them are gone", settled);
     assert_eq!(now.value("holdline_connected", &app()), 14.0);
     assert_eq!(now.value("holdline_connections", &[("state", "active")]), 14.0);
     let closed = |cause: &str| now.value("holdline_closes_total", &[("cause", cause)]);
@@ -156,4 +158,107 @@ fn what_is_published_delivered_and_refused_is_counted() {
     assert_eq!(count("holdline_subscriptions", ("kind", "private")), 3.0);
     assert_eq!(count("holdline_hook_duration_seconds_count", ("hook", "on_subscribe")), 6.0);
     assert_eq!(count("holdline_hook_duration_seconds_count", ("hook", "on_message")), 1.0);
+}
+
+#[test]
+fn requests_are_counted_by_route_and_for_their_application() {
+    let broker = Broker::with(watched("path_prefix = \"/ws\"", ""));
+    let mut http = broker.http();
+    (0..3).for_each(|n| http.publish("news", "e", &n.to_string()));
+    assert_eq!(http.get("/channels/news", &[]).status, 200);
+    assert_eq!(http.get("/channels/x!", &[]).status, 400);
+    assert_eq!(http.request("POST", "/apps/app-id/events", &[], b"{}").status, 401, "unsigned");
+    for path in ["/up", "/ws/up", "/secret/path?token=x", "/apps/app-id/secret"] {
+        http.plain(path);
+    }
+    let _open = broker.ws();
+    let now = Scrape::of(&broker);
+    let requests = |route: &str, method: &str, status: &str| {
+        now.value("holdline_http_requests_total", &[("route", route), ("method", method), ("status", status)])
+    };
+    assert_eq!(requests("/apps/{app_id}/events", "POST", "200"), 3.0);
+    assert_eq!(requests("/apps/{app_id}/events", "POST", "401"), 1.0);
+    assert_eq!(requests("/apps/{app_id}/channels/{channel}", "GET", "200"), 1.0);
+    assert_eq!(requests("/apps/{app_id}/channels/{channel}", "GET", "400"), 1.0);
+    assert_eq!(requests("/up", "GET", "200"), 2.0, "with the prefix and without it");
+    assert_eq!(requests("none", "GET", "404"), 2.0);
+    assert_eq!(requests("/app/{key}", "GET", "101"), 1.0);
+    assert_eq!(now.value("holdline_http_request_duration_seconds_count", &[]), 11.0);
+    assert!(now.named("holdline_http_requests_total").all(|sample| !format!("{:?}", sample.labels).contains("secret")));
+    assert_eq!(now.value("holdline_http_calls_received_total", &app()), 5.0, "those that were signed");
+    assert!(now.value("holdline_http_received_bytes", &app()) > 3.0 * 30.0);
+    assert!(now.value("holdline_http_transmitted_bytes", &app()) > 3.0 * 2.0);
+}
+
+/// Scrapes until the store was read.
+fn sampled(broker: &Broker) -> Scrape {
+    let sampled = || Some(Scrape::of(broker)).filter(|now| now.named("holdline_locks").next().is_some());
+    eventually("the store was read for the metrics", sampled)
+}
+
+const HOLDS: &str = "[[apps.holds]]\nchannel = \"private-order.{order_id}\"\nresource = \"order:{order_id}\"\nevent = \"Order\"\n\
+                     principal = \"socket\"\ngrace = \"30s\"\n";
+
+#[test]
+fn locks_the_log_and_the_store_are_seen() {
+    let broker = Broker::with(watched("", HOLDS));
+    let (mut holder, mut other) = (broker.ws(), broker.ws());
+    for channel in ["private-order.7", "private-order.8"] {
+        holder.enter(channel);
+        holder.expect("holdline:locked");
+    }
+    let auth = APP.auth(&format!("{}:private-order.7", other.socket_id));
+    other.send_subscribe("private-order.7", Some(&auth), None);
+    other.expect("pusher:subscription_error");
+    let now = sampled(&broker);
+    let count = |name: &str, label: (&str, &str)| now.value(name, &[label]);
+    assert_eq!((now.value("holdline_holds", &[]), now.value("holdline_lock_waiters", &[])), (2.0, 1.0));
+    assert_eq!((count("holdline_locks", ("state", "held")), count("holdline_locks", ("state", "grace"))), (2.0, 0.0));
+    assert_eq!(count("holdline_lock_acquire_duration_seconds_count", ("result", "granted")), 2.0);
+    assert_eq!(count("holdline_lock_acquire_duration_seconds_count", ("result", "conflict")), 1.0);
+    assert_eq!(count("holdline_lane_batch_size_sum", ("kind", "commit")), 3.0);
+    assert_eq!(now.value("holdline_log_head", &[("shard", "0")]), 2.0);
+    assert_eq!((count("holdline_nodes", ("state", "alive")), now.value("holdline_lease_in_doubt", &[])), (1.0, 0.0));
+    assert_eq!(now.value("holdline_locks_available", &[]), 1.0);
+    assert!(now.value("holdline_store_call_duration_seconds_count", &[("call", "commit"), ("outcome", "ok")]) >= 1.0);
+    assert!(now.value("holdline_store_sample_age_seconds", &[]) < 5.0);
+    assert!(now.names().iter().all(|name| name.starts_with("holdline_") || name.starts_with("process_")), "{:?}", now.names());
+    let text = get(metrics_address(&broker), "").text();
+    assert!(!text.contains("order") && !text.contains("app-secret") && !text.contains(&holder.socket_id), "only what has few values");
+    drop(holder);
+    until("the holds are over", || Scrape::of(&broker).value("holdline_holds", &[]) == 0.0);
+}
+
+#[test]
+fn without_a_store_there_is_nothing_to_say_of_one() {
+    let broker = Broker::with(format!("[store]\nurl = \"none\"\n{}", watched("", "")));
+    let names = Scrape::of(&broker).names();
+    assert!(names.contains("holdline_connected") && !names.contains("holdline_holds"), "{names:?}");
+}
+
+#[test]
+fn a_database_that_is_away_does_not_take_the_metrics_with_it() {
+    let proxy = Proxy::to(postgres::Postgres::shared().address());
+    let database = postgres::Postgres::shared();
+    let name = runtime().block_on(database.create_database());
+    let config = format!("[store]\nheartbeat_interval = \"500ms\"\nlease = \"3s\"\n{}", watched("", HOLDS));
+    let broker = Launch::config(config).env("DATABASE_URL", &database.url_through(proxy.address(), &name)).start();
+    let before = sampled(&broker);
+    assert_eq!((before.value("holdline_locks_available", &[]), before.value("holdline_log_head", &[("shard", "3")])), (1.0, 0.0));
+    assert_eq!(before.named("holdline_log_head").count(), 16);
+    proxy.set(Weather::black_hole());
+    let scrape = || {
+        let began = Instant::now();
+        let now = Scrape::of(&broker);
+        assert!(began.elapsed() < Duration::from_secs(2), "a scrape took {:?}", began.elapsed());
+        now
+    };
+    until("the lease is in doubt", || scrape().value("holdline_lease_in_doubt", &[]) == 1.0);
+    let old = scrape();
+    assert!(old.value("holdline_store_sample_age_seconds", &[]) > 1.0, "what is shown is old, and says so");
+    assert_eq!(old.named("holdline_log_head").count(), 16);
+    assert_eq!(old.value("holdline_locks_available", &[]), 0.0);
+    proxy.heal();
+    let is_young = |now: &Scrape| now.value("holdline_store_sample_age_seconds", &[]) < 1.0;
+    until("the store is read again", || is_young(&scrape()) && scrape().value("holdline_locks_available", &[]) == 1.0);
 }

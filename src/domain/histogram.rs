@@ -49,6 +49,14 @@ pub struct HistogramView {
 }
 
 impl HistogramView {
+    /// Adds another one of the same bounds.
+    pub fn add(&mut self, other: &Self) {
+        self.sum += other.sum;
+        for ((_, count), (_, more)) in self.buckets.iter_mut().zip(&other.buckets) {
+            *count += more;
+        }
+    }
+
     /// How many values there were.
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(|(_, count)| count).sum()

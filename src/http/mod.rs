@@ -27,6 +27,8 @@ mod fuzz;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use actix_web::{
     FromRequest, Handler, Resource, Responder, Route,
     guard::{Any, Get, Head, Post},
@@ -34,6 +36,8 @@ use actix_web::{
 };
 
 pub(crate) use error::not_found;
+
+use crate::domain::Hub;
 
 /// What the HTTP side is set to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +47,22 @@ pub(crate) struct HttpSettings {
     /// A path such as `/ws` that stands before ours on the wire and is not part of what clients sign; empty for none.
     pub(crate) path_prefix: String,
 }
+
+/// The path of a route as it is declared, for those who count requests. It is data of the resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RouteTemplate(pub(crate) &'static str);
+
+/// Whose request it was: an extension of a request that came from an application.
+#[derive(Clone, Debug)]
+pub(crate) struct Account {
+    /// The application.
+    pub(crate) hub: Arc<Hub>,
+    /// Bytes of the body, as far as it was read.
+    pub(crate) bytes_in: usize,
+}
+
+/// Guarded by its method, so that the route of a resource below is tried, too.
+const RELEASE: &str = "/apps/{app_id}/locks/{fence}/release";
 
 /// Every route of the HTTP side. The most frequent one comes first: the router tries them in this order.
 ///
@@ -61,7 +81,7 @@ pub(crate) fn configure(cfg: &mut web::ServiceConfig) {
         .service(get("/apps/{app_id}/sockets", sockets::list))
         .service(get("/apps/{app_id}/sockets/{socket_id}", sockets::show))
         .service(get("/apps/{app_id}/locks", locks::list))
-        .service(web::resource("/apps/{app_id}/locks/{fence}/release").guard(Post()).to(locks::release))
+        .service(web::resource(RELEASE).app_data(RouteTemplate(RELEASE)).guard(Post()).to(locks::release))
         // A resource is any text: `doc/7` may come with its slash escaped, or not.
         .service(get("/apps/{app_id}/locks/{resource:.+}", locks::show))
         .service(health("/", health::root))
@@ -71,7 +91,7 @@ pub(crate) fn configure(cfg: &mut web::ServiceConfig) {
         .service(health("/accept-traffic", health::accept_traffic));
 }
 
-fn post<F, Args>(path: &str, handler: F) -> Resource
+fn post<F, Args>(path: &'static str, handler: F) -> Resource
 where
     F: Handler<Args, Output: Responder + 'static>,
     Args: FromRequest + 'static,
@@ -79,7 +99,7 @@ where
     only(path, web::post().to(handler), "POST")
 }
 
-fn get<F, Args>(path: &str, handler: F) -> Resource
+fn get<F, Args>(path: &'static str, handler: F) -> Resource
 where
     F: Handler<Args, Output: Responder + 'static>,
     Args: FromRequest + 'static,
@@ -88,7 +108,7 @@ where
 }
 
 /// Load balancers ask with either method.
-fn health<F, Args>(path: &str, handler: F) -> Resource
+fn health<F, Args>(path: &'static str, handler: F) -> Resource
 where
     F: Handler<Args, Output: Responder + 'static>,
     Args: FromRequest + 'static,
@@ -97,6 +117,9 @@ where
 }
 
 /// One route, and 405 for every other method.
-fn only(path: &str, route: Route, allow: &'static str) -> Resource {
-    web::resource(path).route(route).default_service(web::to(move |request, payload| error::method_not_allowed(request, payload, allow)))
+fn only(path: &'static str, route: Route, allow: &'static str) -> Resource {
+    web::resource(path)
+        .app_data(RouteTemplate(path))
+        .route(route)
+        .default_service(web::to(move |request, payload| error::method_not_allowed(request, payload, allow)))
 }

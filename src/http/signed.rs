@@ -9,7 +9,7 @@ use std::{
 };
 
 use actix_web::{
-    FromRequest, HttpRequest, HttpResponse, ResponseError, dev,
+    FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError, dev,
     http::header::{CONTENT_TYPE, HeaderValue},
     web::{Bytes, Data},
 };
@@ -17,7 +17,7 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
 use super::{
-    HttpSettings, body,
+    Account, HttpSettings, body,
     claim::{AUTHENTICATION, Claim, KEY, check_body, param},
     error::ApiError,
     query::Query,
@@ -102,7 +102,10 @@ async fn verify(request: &HttpRequest, payload: dev::Payload) -> Result<Verified
             return Err(refusal);
         }
     };
+    let account = |bytes_in| drop(request.extensions_mut().insert(Account { hub: Arc::clone(hub), bytes_in }));
+    account(0);
     let body = body::keep(payload, headers, limit).await?;
+    account(body.len());
     check_body(&query, &body)?;
     if !hub.app().enabled {
         return Err(ApiError::AppDisabled);

@@ -190,6 +190,7 @@ impl LifecycleStore for FakeStore {
         note_parked_failure(name: &'a str, shard: Shard, position: i64, error: &'a str) -> bool;
         unpark(name: &'a str, shard: Shard, position: i64) -> bool;
         consumers() -> Vec<ConsumerRow>;
+        census() -> StoreCensus;
         skip(name: &'a str, shard: Shard, position: i64) -> bool;
         rewind(name: &'a str, to: &'a Cursor) -> ();
         drop_consumer(name: &'a str) -> bool;

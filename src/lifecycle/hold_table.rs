@@ -310,8 +310,12 @@ impl HoldTable {
         self.holds.contains_key(&id)
     }
 
-    /// How many there are.
-    #[cfg(test)]
+    /// Refused requests that wait for something to be free.
+    pub(crate) fn waiters(&self) -> usize {
+        self.waiting.values().map(Vec::len).sum()
+    }
+
+    /// How many holds there are, those that are asked for included.
     pub(crate) fn len(&self) -> usize {
         self.holds.len()
     }

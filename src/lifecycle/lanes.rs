@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
+    LaneStats,
     lane_queue::{Batch, LaneLimits, LaneQueue, NoAnswer, Replies},
     store::{Answer, CommitOp, Incarnation, Lane, LifecycleStore, ReleaseOp, StoreError, StoreFuture, StoreLimits},
 };
@@ -49,6 +50,7 @@ pub(crate) struct Lanes {
     node: Arc<watch::Sender<Option<Incarnation>>>,
     written: Arc<Notify>,
     accepted: StoreLimits,
+    stats: Arc<LaneStats>,
 }
 
 #[derive(Debug)]
@@ -72,7 +74,7 @@ impl Lanes {
         let state =
             |lane| LaneState { lane: Lane(lane), queue: Mutex::new(LaneQueue::new(limits)), work: Notify::new(), idle: Notify::new() };
         let lanes: Arc<[Arc<LaneState>]> = (0..Lane::COUNT).map(|lane| Arc::new(state(lane))).collect();
-        let this = Self { lanes, node: Arc::new(node), written: Arc::new(Notify::new()), accepted };
+        let this = Self { lanes, node: Arc::new(node), written: Arc::new(Notify::new()), accepted, stats: Arc::default() };
         for lane in this.lanes.iter() {
             let running = Running {
                 lane: Arc::clone(lane),
@@ -80,6 +82,7 @@ impl Lanes {
                 node: this.node.subscribe(),
                 fence: Arc::downgrade(&this.node),
                 written: Arc::clone(&this.written),
+                stats: Arc::clone(&this.stats),
             };
             tokio::spawn(running.run());
         }
@@ -161,6 +164,11 @@ impl Lanes {
         }
     }
 
+    /// What was counted of the calls.
+    pub(crate) fn stats(&self) -> &Arc<LaneStats> {
+        &self.stats
+    }
+
     /// Ops that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.lanes.iter().map(|lane| lane.queue.lock().len()).sum()
@@ -206,6 +214,7 @@ struct Running<W: ?Sized> {
     node: watch::Receiver<Option<Incarnation>>,
     fence: std::sync::Weak<watch::Sender<Option<Incarnation>>>,
     written: Arc<Notify>,
+    stats: Arc<LaneStats>,
 }
 
 impl<W: LaneWriter + ?Sized> Running<W> {
@@ -245,8 +254,14 @@ impl<W: LaneWriter + ?Sized> Running<W> {
     async fn send(&self, node: Incarnation, batch: Batch) -> Sent {
         let lane = self.lane.lane;
         let outcome = match &batch {
-            Batch::Commits(ops) => self.store.commit(lane, node, ops).await.map(Some),
-            Batch::Releases(ops) => self.store.release(lane, node, ops).await.map(|_| None),
+            Batch::Commits(ops) => {
+                self.stats.commits.note(ops.len() as u64);
+                self.store.commit(lane, node, ops).await.map(Some)
+            }
+            Batch::Releases(ops) => {
+                self.stats.releases.note(ops.len() as u64);
+                self.store.release(lane, node, ops).await.map(|_| None)
+            }
         };
         let mut queue = self.lane.queue.lock();
         let (replies, sent) = match (outcome, batch) {

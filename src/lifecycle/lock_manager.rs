@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{
+    LockStats,
     doorbell::DoorbellSettings,
     hold_table::{HoldTable, Notice, Place, Taken},
     lane_queue::NoAnswer,
@@ -77,6 +78,7 @@ struct Inner {
     broken: AtomicBool,
     /// Rung when the store is back: what is remembered is to be compared.
     recovered: Notify,
+    stats: LockStats,
 }
 
 impl fmt::Debug for LockManager {
@@ -142,6 +144,7 @@ impl LockManager {
             doubtful: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             recovered: Notify::new(),
+            stats: LockStats::default(),
         }))
     }
 
@@ -171,7 +174,7 @@ impl LockManager {
         Ok(released)
     }
 
-    pub(super) fn lanes(&self) -> &Lanes {
+    pub(crate) fn lanes(&self) -> &Lanes {
         &self.0.lanes
     }
 
@@ -196,6 +199,16 @@ impl LockManager {
         self.0.broken.store(true, Ordering::Relaxed);
     }
 
+    /// What became of requests for holds.
+    pub(crate) fn stats(&self) -> &LockStats {
+        &self.0.stats
+    }
+
+    /// Whether the lease is in doubt.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.0.doubtful.load(Ordering::Relaxed)
+    }
+
     /// Sets whether the lease is in doubt; true if that is new.
     pub(super) fn doubt(&self, doubtful: bool) -> bool {
         self.0.doubtful.swap(doubtful, Ordering::Relaxed) != doubtful
@@ -204,12 +217,18 @@ impl LockManager {
     /// Hands over what a connection asks for, now; the answer comes later, at most `acquire_timeout`. What was asked and not answered in
     /// time is withdrawn.
     pub(crate) fn acquire(&self, asking: Asking) -> impl Future<Output = Result<Vec<Taken>, NotTaken>> + Send + use<> {
-        let submitted = self.submit(&asking);
+        let (began, submitted) = (Instant::now(), self.submit(&asking));
         let (this, limit) = (self.clone(), self.0.settings.acquire_timeout);
         async move {
-            let (ids, answer) = submitted?;
-            let answer = tokio::time::timeout(limit, answer).await.unwrap_or(Err(NoAnswer::Full));
-            this.answered(asking, &ids, answer)
+            let taken = match submitted {
+                Ok((ids, answer)) => {
+                    let answer = tokio::time::timeout(limit, answer).await.unwrap_or(Err(NoAnswer::Full));
+                    this.answered(asking, &ids, answer)
+                }
+                Err(refusal) => Err(refusal),
+            };
+            this.0.stats.acquired(&taken, began);
+            taken
         }
     }
 

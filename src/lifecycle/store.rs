@@ -15,12 +15,14 @@
 //! The price is one box per call, beside a round trip to a database.
 
 mod bell;
+mod census;
 mod columns;
 mod consumer;
 mod directory;
 mod error;
 mod ids;
 mod json;
+mod measured;
 mod migrate;
 #[cfg(feature = "mutants")]
 pub(crate) mod mutants;
@@ -42,10 +44,12 @@ use std::{fmt, time::Duration};
 use futures_util::future::BoxFuture;
 
 pub use bell::{Bell, Ring};
+pub use census::StoreCensus;
 pub use consumer::{Ack, Claim, ConsumerRow, DeadQuery, Delivery, ParkedPlace, ParkedRow, StartAt, Step};
 pub use directory::DataDirectory;
 pub use error::{Source, StoreError};
 pub use ids::{BootId, HoldId, Incarnation, Lane, OpId, Shard, Timestamp};
+pub(crate) use measured::{MeasuredStore, StoreStats};
 pub use migrate::{Migrated, Migrations};
 pub use occupancy::{Sighting, Sightings};
 pub use ops::{Answer, Certainty, CommitOp, Denied, Ending, Granted, Holder, InvalidOp, NewEvent, NewHold, ReleaseOp, StoreLimits};
@@ -204,6 +208,9 @@ pub trait LifecycleStore: Send + Sync + fmt::Debug {
 
     /// All consumers, shard by shard.
     fn consumers(&self) -> StoreFuture<'_, Vec<ConsumerRow>>;
+
+    /// How many locks and parked entries there are.
+    fn census(&self) -> StoreFuture<'_, StoreCensus>;
 
     /// Skips the entry at `position`, if it is the next. Whoever is at work there loses its claim.
     fn skip<'a>(&'a self, name: &'a str, shard: Shard, position: i64) -> StoreFuture<'a, bool>;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_web::{App, dev, rt, web};
+use actix_web::{App, dev, middleware::from_fn, rt, web};
 use tokio::sync::Notify;
 
 use super::{
@@ -85,6 +85,8 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
     let http_settings = web::Data::new(wiring::http_settings(&settings));
     let path_prefix = settings.server.path_prefix.clone();
     let (workers, state) = (Arc::new(AtomicUsize::new(0)), broker.clone());
+    let requests = metrics::Requests::default();
+    let counted = requests.clone();
     let factory = move || {
         let transport = Transport {
             broker: state.clone(),
@@ -105,7 +107,9 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
             .app_data(web::Data::new(transport))
             .app_data(web::Data::new(state.clone()))
             .app_data(http_settings.clone())
-            .default_service(web::to(http::not_found));
+            .app_data(counted.worker())
+            .default_service(web::to(http::not_found))
+            .wrap(from_fn(metrics::count));
         match &wrap {
             Some(wrap) => app.configure(|app| wrap(web::scope("").configure(own_routes).default_service(web::to(http::not_found)), app)),
             None => app.configure(own_routes),
@@ -128,7 +132,8 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
             return Err(error);
         }
     };
-    let metrics = match Metrics::start(&settings.metrics, metrics::Sources { broker: broker.clone(), hooks }) {
+    let sources = metrics::Sources { broker: broker.clone(), hooks, requests, store: lifecycle.as_ref().map(Lifecycle::numbers) };
+    let metrics = match Metrics::start(&settings.metrics, sources) {
         Ok(metrics) => metrics,
         Err(error) => {
             if let Some(lifecycle) = lifecycle {

@@ -1,10 +1,14 @@
 //! Who hears of the log, from `[[listeners]]` and from the embedding program.
 
+use std::sync::Arc;
+
 use super::ServerError;
 use crate::{
     cluster::{Broker, NewPublication},
     config::{AppSettings, ListenerKind, ListenerSettings, Settings},
-    lifecycle::{BoxedListener, Broadcast, EventFilter, HttpDelivery, HttpDeliverySettings, OrdersListener, Reader, TemplateError},
+    lifecycle::{
+        BoxedListener, Broadcast, EventFilter, HttpDelivery, HttpDeliverySettings, OrdersListener, PostStats, Reader, TemplateError,
+    },
     protocol::SigningKey,
 };
 
@@ -15,6 +19,8 @@ pub(super) struct Configured {
     pub(super) listeners: Vec<BoxedListener>,
     /// Without: they publish what happens to whoever is connected here.
     pub(super) readers: Vec<Reader>,
+    /// Whom requests are posted to, by the names their places in the log are kept under.
+    pub(super) endpoints: Vec<(String, Arc<PostStats>)>,
 }
 
 /// Makes them.
@@ -32,6 +38,7 @@ pub(super) fn configured(settings: &Settings, broker: &Broker) -> Result<Configu
             }
             ListenerKind::Http => {
                 let delivery = HttpDelivery::try_new(delivery(listener, app()?)).map_err(|error| broken(error.to_string()))?;
+                made.endpoints.push((listener.name.clone(), Arc::clone(delivery.stats())));
                 made.listeners.push(BoxedListener::plain(delivery));
             }
             ListenerKind::Broadcast => {

@@ -8,18 +8,22 @@ use std::{
 use super::{
     ServerError, feed,
     listeners::{self, Configured},
+    metrics::StoreSources,
     store::{self, OpenStore},
 };
 use crate::{
     cluster::Broker,
     config::{OnDoubt, Settings, StoreSettings},
-    lifecycle::{BoxedListener, Dispatcher, DispatcherParts, DispatcherSettings, DoorbellSettings, LockSettings, Node, Recorder},
+    lifecycle::{
+        BoxedListener, Dispatcher, DispatcherParts, DispatcherSettings, DoorbellSettings, LockSettings, Node, Recorder,
+        store::{LifecycleStore, MeasuredStore},
+    },
 };
 
 /// Opens the store, makes this process a node and starts its listeners; `None` without a store. Returns when everything is swept that
 /// a former life of this node left behind. Webhooks need a store, too: without one they have their own in memory, which keeps no locks.
 pub(super) async fn start(settings: &Settings, broker: &Broker, own: Vec<BoxedListener>) -> Result<Option<Lifecycle>, ServerError> {
-    let Configured { mut listeners, readers } = listeners::configured(settings, broker)?;
+    let Configured { mut listeners, readers, endpoints } = listeners::configured(settings, broker)?;
     listeners.extend(own);
     let target = (&settings.store).into();
     let (store, keeps_locks) = match (store::serve(&target).await?, listeners.first()) {
@@ -29,9 +33,12 @@ pub(super) async fn start(settings: &Settings, broker: &Broker, own: Vec<BoxedLi
         (None, None) => return Ok(None),
     };
     let locks = lock_settings(&settings.store, &store);
-    let node = Node::start(Arc::clone(&store.store), locks, Arc::new(broker.notices()), readers).await?;
+    let measured = MeasuredStore::new(Arc::clone(&store.store));
+    let calls = Arc::clone(measured.stats());
+    let measured: Arc<dyn LifecycleStore> = Arc::new(measured);
+    let node = Node::start(Arc::clone(&measured), locks, Arc::new(broker.notices()), readers).await?;
     let dispatcher = Dispatcher::start(DispatcherParts {
-        store: Arc::clone(&store.store),
+        store: measured,
         postgres: store.postgres.clone(),
         owner: store.node_name.clone(),
         rings: node.doorbell().subscribe(),
@@ -42,7 +49,8 @@ pub(super) async fn start(settings: &Settings, broker: &Broker, own: Vec<BoxedLi
         broker.set_locks(node.locks().clone());
     }
     let recorder = feed::start(settings, &node, broker);
-    Ok(Some(Lifecycle { node, recorder, dispatcher, store }))
+    let numbers = StoreSources { locks: node.locks().clone(), calls, endpoints };
+    Ok(Some(Lifecycle { node, recorder, dispatcher, numbers, store }))
 }
 
 /// A node at work, and what it stands on.
@@ -51,11 +59,18 @@ pub(super) struct Lifecycle {
     node: Node,
     recorder: Option<Recorder>,
     dispatcher: Dispatcher,
+    /// For those who watch.
+    numbers: StoreSources,
     /// Keeps the data directory locked until the node has left.
     store: OpenStore,
 }
 
 impl Lifecycle {
+    /// What there is to watch.
+    pub(super) fn numbers(&self) -> StoreSources {
+        self.numbers.clone()
+    }
+
     /// Tells the other nodes that this one is leaving.
     pub(super) async fn drain(&self) {
         self.node.drain().await;
@@ -63,7 +78,7 @@ impl Lifecycle {
 
     /// Writes what is owed, at most for `grace`, and signs off; beside it, and no longer, listeners finish what they are at.
     pub(super) async fn leave(self, grace: Duration) {
-        let Self { node, recorder, dispatcher, store } = self;
+        let Self { node, recorder, dispatcher, numbers: _, store } = self;
         let began = Instant::now();
         if let Some(recorder) = recorder {
             feed::finish(recorder, &store, &node, grace).await;

@@ -4,7 +4,7 @@
 //! secret. Any 2xx is a receipt. An end of a lock is sent until there is one; of other entries one attempt is made, and more until
 //! they are `retry_for` old.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde::Serialize;
@@ -13,6 +13,7 @@ pub(crate) use super::post::HttpSetupError;
 use super::post::{PostSettings, SignedPost};
 use crate::{
     lifecycle::{
+        PostStats,
         listener::{Delivered, EventFilter, Listener, ListenerOptions, Retry},
         store::{EventKind, EventRow, Timestamp},
     },
@@ -75,6 +76,11 @@ impl HttpDelivery {
     pub(crate) fn try_new(settings: HttpDeliverySettings) -> Result<Self, HttpSetupError> {
         let HttpDeliverySettings { name, url, app_key, signing_key, headers, retry_for, timeout, filter } = settings;
         Ok(Self { name, retry_for, filter, post: SignedPost::try_new(PostSettings { url, app_key, signing_key, headers, timeout })? })
+    }
+
+    /// What became of its requests.
+    pub(crate) fn stats(&self) -> &Arc<PostStats> {
+        self.post.stats()
     }
 
     async fn post(&self, event: &Delivered) -> Result<(), Retry> {

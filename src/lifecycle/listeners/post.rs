@@ -5,7 +5,8 @@
 
 use std::{
     fmt,
-    time::{Duration, SystemTime},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
 };
 
 use reqwest::{
@@ -14,7 +15,13 @@ use reqwest::{
     redirect,
 };
 
-use crate::{lifecycle::listener::Retry, protocol::SigningKey};
+use crate::{
+    lifecycle::{
+        listener::Retry,
+        stats::{PostStats, Posted},
+    },
+    protocol::SigningKey,
+};
 
 /// The longest wait that an answer may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
@@ -63,6 +70,7 @@ pub(crate) struct SignedPost {
     headers: HeaderMap,
     signing_key: SigningKey,
     client: Client,
+    stats: Arc<PostStats>,
 }
 
 impl fmt::Debug for SignedPost {
@@ -104,7 +112,13 @@ impl SignedPost {
             .timeout(settings.timeout);
         // Without HTTPS it shall start on a system that has no certificates, too.
         let client = if url.scheme() == "http" { client.tls_certs_only([]) } else { client };
-        Ok(Self { client: client.build().map_err(HttpSetupError::Client)?, url, headers, signing_key: settings.signing_key })
+        Ok(Self {
+            client: client.build().map_err(HttpSetupError::Client)?,
+            url,
+            headers,
+            signing_key: settings.signing_key,
+            stats: Arc::default(),
+        })
     }
 
     /// Signs a body and sends it; the answer, if it is a 2xx. Its own body is still to be read.
@@ -119,13 +133,28 @@ impl SignedPost {
             .header("x-pusher-signature", self.signing_key.sign(&[&body]))
             .headers(headers)
             .body(body);
-        match request.send().await {
+        let began = Instant::now();
+        let answer = request.send().await;
+        let outcome = match &answer {
+            Ok(response) if response.status().is_success() => Posted::Delivered,
+            Ok(_) => Posted::Refused,
+            Err(error) if error.is_timeout() => Posted::TimedOut,
+            Err(error) if error.is_connect() => Posted::Unreachable,
+            Err(_) => Posted::Failed,
+        };
+        self.stats.posted(outcome, began.elapsed());
+        match answer {
             Ok(response) => match response.status() {
                 status if status.is_success() => Ok(response),
                 status => Err(refused(status, response.headers())),
             },
             Err(error) => Err(broken(error)),
         }
+    }
+
+    /// What became of the requests.
+    pub(super) fn stats(&self) -> &Arc<PostStats> {
+        &self.stats
     }
 }
 

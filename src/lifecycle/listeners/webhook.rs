@@ -4,6 +4,7 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -15,6 +16,7 @@ use super::post::{HttpSetupError, PostSettings, SignedPost, broken};
 use crate::{
     domain::{WebhookFilter, WebhookKind},
     lifecycle::{
+        PostStats,
         listener::{Delivered, Endpoint, EndpointOptions, Retry, consumer_name},
         store::{EventKind, EventRow},
         webhook::sent,
@@ -61,6 +63,11 @@ impl WebhookEndpoint {
     pub(crate) fn try_new(settings: WebhookEndpointSettings) -> Result<Self, HttpSetupError> {
         let WebhookEndpointSettings { name, filter, options, post } = settings;
         Ok(Self { consumer: consumer_name(&options.app, &name), filter, options, post: SignedPost::try_new(post)? })
+    }
+
+    /// What became of its requests.
+    pub(crate) fn stats(&self) -> &Arc<PostStats> {
+        self.post.stats()
     }
 
     async fn send(&self, events: &[EventRow]) -> Result<(), Retry> {

@@ -42,6 +42,7 @@ over_all_stores! {
     locks::a_force_release_is_by_fence_and_cannot_be_undone_by_a_replay,
     locks::a_fenced_node_writes_nothing,
     locks::locks_are_listed_with_their_holders,
+    locks::locks_are_counted_by_state,
     outcomes::one_refused_hold_undoes_the_op_and_not_the_batch,
     outcomes::events_and_holds_stand_in_the_log_in_order,
     outcomes::events_of_a_replayed_op_are_not_appended_twice,

@@ -24,7 +24,7 @@ use self::session::{Limits, Slot};
 use super::{
     Ack, Answer, Bell, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, DeadQuery, Delivery, EventRow, Fence, HeldHold, HoldDigest,
     Incarnation, Lane, LifecycleStore, LockQuery, LockRow, Migrated, Migrations, NewNode, NodeRow, NodeView, ParkReason, ParkedRow,
-    ReleaseOp, Shard, Sightings, StartAt, Step, StoreError, StoreFuture, StoreLimits, Swept,
+    ReleaseOp, Shard, Sightings, StartAt, Step, StoreCensus, StoreError, StoreFuture, StoreLimits, Swept,
 };
 
 /// How to reach the database.
@@ -347,6 +347,10 @@ impl LifecycleStore for PostgresStore {
 
     fn consumers(&self) -> StoreFuture<'_, Vec<ConsumerRow>> {
         read!(self, connection => consumers::list(connection))
+    }
+
+    fn census(&self) -> StoreFuture<'_, StoreCensus> {
+        read!(self, connection => reads::census(connection))
     }
 
     fn skip<'a>(&'a self, name: &'a str, shard: Shard, position: i64) -> StoreFuture<'a, bool> {

@@ -26,7 +26,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::{
     Ack, Answer, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, DataDirectory, DeadQuery, Delivery, EventRow, Fence, HeldHold,
     HoldDigest, Incarnation, Lane, LifecycleStore, LockQuery, LockRow, Migrated, Migrations, NewNode, NodeRow, NodeView, ParkReason,
-    ParkedRow, ReleaseOp, Shard, Sightings, StartAt, Step, StoreError, StoreFuture, StoreLimits, Swept,
+    ParkedRow, ReleaseOp, Shard, Sightings, StartAt, Step, StoreCensus, StoreError, StoreFuture, StoreLimits, Swept,
 };
 
 /// How long to wait for another process's lock on the file: a backup, a shell.
@@ -324,6 +324,10 @@ impl LifecycleStore for SqliteStore {
 
     fn consumers(&self) -> StoreFuture<'_, Vec<ConsumerRow>> {
         Box::pin(async move { consumers::list(&mut *self.reader().await).await })
+    }
+
+    fn census(&self) -> StoreFuture<'_, StoreCensus> {
+        Box::pin(async move { reads::census(&mut *self.reader().await).await })
     }
 
     fn skip<'a>(&'a self, name: &'a str, shard: Shard, position: i64) -> StoreFuture<'a, bool> {

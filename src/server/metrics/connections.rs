@@ -63,6 +63,11 @@ impl Connections {
         page.plain_gauge("holdline_max_connections", "Most connections that this node takes.", most)?;
         let help = "Upgraded sockets that are not written to their end, those of refused clients included.";
         page.plain_gauge("holdline_sockets", help, sockets)?;
+        let memory = self.0.outbox_memory();
+        let help = "What all outboxes hold together, a frame that many wait for counted once.";
+        page.plain_gauge("holdline_outbox_memory_bytes", help, memory.used() as u64)?;
+        let help = "1 if the node is so short of memory for outboxes that it turns new work away, else 0.";
+        page.plain_gauge("holdline_outbox_memory_short", help, u64::from(self.0.is_short_of_memory()))?;
         let opened = apps.iter().map(|app| (app.labels(), app.opened()));
         page.counter("holdline_new_connections", "Connections that were opened.", opened)?;
         let closed = apps.iter().map(|app| (app.labels(), app.hub.totals().1.map(|(_, count)| count).sum()));

@@ -8,6 +8,9 @@ mod connections;
 mod hooks;
 mod page;
 mod process;
+mod requests;
+mod sample;
+mod store;
 mod text;
 
 use std::{io, net::SocketAddr, sync::Arc};
@@ -18,6 +21,9 @@ use actix_web::{
     rt, web,
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
+
+pub(super) use requests::{Requests, count};
+pub(super) use store::StoreSources;
 
 use super::ServerError;
 use crate::{cluster::Broker, config::MetricsSettings, lifecycle::HookStats};
@@ -32,6 +38,9 @@ const TYPICAL_PAGE: usize = 64 * 1024;
 pub(super) struct Sources {
     pub(super) broker: Broker,
     pub(super) hooks: Arc<HookStats>,
+    pub(super) requests: Requests,
+    /// `None` without a store.
+    pub(super) store: Option<StoreSources>,
 }
 
 /// The listener at work.
@@ -73,6 +82,10 @@ fn registry(sources: Sources) -> Registry {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(connections::Connections(sources.broker)));
     registry.register_collector(Box::new(hooks::Hooks(sources.hooks)));
+    registry.register_collector(Box::new(sources.requests));
+    if let Some(sources) = sources.store {
+        registry.register_collector(Box::new(store::Store::new(sources)));
+    }
     registry.register_collector(Box::new(process::Process::new()));
     registry
 }

@@ -101,6 +101,8 @@ pub(super) async fn poison_is_parked_with_what_follows_it(case: Case) {
     );
     assert!(parked.iter().all(|row| row.event.resource == keys[0]));
     assert_eq!((parked[0].attempts, parked[0].last_error.as_deref()), (1, Some("it does not parse")));
+    let census = case.store.census().await.unwrap();
+    assert_eq!([ParkReason::Poison, ParkReason::BehindPoison].map(|reason| census.parked("orders", reason)), [1, 2]);
     let unpark = async |row: &ParkedRow| case.store.unpark("orders", row.event.shard, row.event.position).await.unwrap();
     assert!(!unpark(&parked[1]).await, "not before the first");
     for row in &parked {

@@ -229,3 +229,19 @@ pub(super) async fn locks_are_listed_with_their_holders(case: Case) {
         assert_eq!(case.store.locks(&query).await.unwrap().len(), count, "{query:?}");
     }
 }
+
+pub(super) async fn locks_are_counted_by_state(case: Case) {
+    assert_eq!(case.store.census().await.unwrap(), StoreCensus::default());
+    for n in 1..=3 {
+        case.take(&one(&format!("order:{n}"), "user:1", |hold| hold.grace = GRACE * 100)).await;
+    }
+    let left = one("order:4", "user:1", |hold| hold.grace = GRACE * 100);
+    case.take(&left).await;
+    case.release(&gone(&left)).await;
+    let over = one("order:5", "user:1", |_| ());
+    case.take(&over).await;
+    case.release(&unsubscribed(&over)).await;
+    let census = case.store.census().await.unwrap();
+    assert_eq!((census.locks(LockState::Held), census.locks(LockState::Grace), census.locks(LockState::Released)), (3, 1, 0));
+    assert_eq!(census.parked("nobody", ParkReason::Poison), 0);
+}

@@ -6,7 +6,7 @@ use sqlx::{PgConnection, Row};
 
 use super::rows::{self, event_columns, lock_columns};
 use crate::lifecycle::store::{
-    Cursor, EventRow, Fence, HeldHold, HoldDigest, HoldId, Incarnation, LockQuery, LockRow, NodeRow, Shard, StoreError,
+    Cursor, EventRow, Fence, HeldHold, HoldDigest, HoldId, Incarnation, LockQuery, LockRow, NodeRow, Shard, StoreCensus, StoreError,
 };
 
 /// Rows of a list whose length nobody asked for.
@@ -94,6 +94,13 @@ pub(super) async fn nodes(connection: &mut PgConnection) -> Result<Vec<NodeRow>,
     .fetch_all(&mut *connection)
     .await?;
     rows.iter().map(rows::node).collect()
+}
+
+pub(super) async fn census(connection: &mut PgConnection) -> Result<StoreCensus, StoreError> {
+    let locks = sqlx::query_as("SELECT state, count(*) FROM holdline.lock WHERE state <> 'released' GROUP BY state");
+    let locks = locks.fetch_all(&mut *connection).await?;
+    let parked = sqlx::query_as("SELECT name, reason, count(*) FROM holdline.parked GROUP BY name, reason").fetch_all(connection).await?;
+    StoreCensus::read(locks, parked)
 }
 
 pub(super) async fn head(connection: &mut PgConnection) -> Result<Cursor, StoreError> {

@@ -9,7 +9,7 @@ use super::{
     write::SHARD,
 };
 use crate::lifecycle::store::{
-    Cursor, EventRow, Fence, HeldHold, HoldDigest, HoldId, Incarnation, LockQuery, LockRow, LockState, Shard, StoreError,
+    Cursor, EventRow, Fence, HeldHold, HoldDigest, HoldId, Incarnation, LockQuery, LockRow, LockState, Shard, StoreCensus, StoreError,
 };
 
 /// Rows of a list whose length nobody asked for.
@@ -78,6 +78,13 @@ async fn with_holders(connection: &mut SqliteConnection, mut locks: Vec<LockRow>
         lock.holders = holders.remove(&lock.fence).unwrap_or_default();
     }
     Ok(locks)
+}
+
+pub(super) async fn census(connection: &mut SqliteConnection) -> Result<StoreCensus, StoreError> {
+    let locks = sqlx::query_as("SELECT state, count(*) FROM lock WHERE state <> 'released' GROUP BY state");
+    let locks = locks.fetch_all(&mut *connection).await?;
+    let parked = sqlx::query_as("SELECT name, reason, count(*) FROM parked GROUP BY name, reason").fetch_all(connection).await?;
+    StoreCensus::read(locks, parked)
 }
 
 pub(super) async fn head(connection: &mut SqliteConnection) -> Result<Cursor, StoreError> {
