@@ -32,3 +32,4 @@ mod listeners;
 mod mutants;
 mod nodes;
 mod panics;
+mod webhooks;

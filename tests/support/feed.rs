@@ -16,6 +16,8 @@ pub(crate) struct Feed {
     pub(crate) app: String,
     /// More keys of the endpoint.
     pub(crate) endpoint: String,
+    /// More keys of the store.
+    pub(crate) keys: &'static str,
     /// More sections, such as `[drain]`.
     pub(crate) more: String,
 }
@@ -39,6 +41,7 @@ impl Feed {
             delay: "0s",
             app: "client_events = true".to_owned(),
             endpoint: String::new(),
+            keys: "",
             more: String::new(),
         }
     }
@@ -50,10 +53,10 @@ impl Feed {
 
     /// The broker of a data directory.
     pub(crate) fn launch(&self, node: usize) -> Launch {
-        let Feed { store, delay, app, endpoint, more, .. } = self;
+        let Feed { store, delay, app, endpoint, keys, more, .. } = self;
         let data_dir = self.data_dir(node);
         let app = one_app(&format!("{app}\n[[apps.webhooks]]\nurl = \"{}\"\n{endpoint}", self.receiver.url("/hooks")));
-        Launch::config(format!("[store]\nurl = {store:?}\ndata_dir = {data_dir:?}\n[webhooks]\ndelay = \"{delay}\"\n{more}\n{app}"))
+        Launch::config(format!("[store]\nurl = {store:?}\ndata_dir = {data_dir:?}\n{keys}\n[webhooks]\ndelay = \"{delay}\"\n{more}\n{app}"))
     }
 
     fn data_dir(&self, node: usize) -> String {
