@@ -49,6 +49,8 @@ pub mod docs {
     pub mod listeners {}
     #[doc = include_str!("docs/locks.md")]
     pub mod locks {}
+    #[doc = include_str!("docs/webhooks.md")]
+    pub mod webhooks {}
     #[doc = include_str!("docs/decisions/0001-the-outbox-ends-connections.md")]
     pub mod decision_0001 {}
 }
