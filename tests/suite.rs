@@ -58,6 +58,7 @@ mod metrics;
 mod order;
 mod presence;
 mod presence_crowd;
+mod proxies;
 mod refusals;
 mod rest_batch;
 mod rest_publish;
