@@ -51,6 +51,8 @@ pub mod docs {
     pub mod locks {}
     #[doc = include_str!("docs/webhooks.md")]
     pub mod webhooks {}
+    #[doc = include_str!("docs/metrics.md")]
+    pub mod metrics {}
     #[doc = include_str!("docs/decisions/0001-the-outbox-ends-connections.md")]
     pub mod decision_0001 {}
 }

@@ -55,6 +55,7 @@ mod logs;
 mod memory;
 mod messages;
 mod metrics;
+mod metrics_prometheus;
 mod order;
 mod presence;
 mod presence_crowd;
