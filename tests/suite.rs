@@ -72,6 +72,7 @@ mod sockets;
 mod subscribe;
 mod subscription_count;
 mod terminate;
+mod tls;
 mod watchlist;
 mod webhooks_crowd;
 mod webhooks_feed;

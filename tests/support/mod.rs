@@ -4,6 +4,7 @@
 //! `Broker` starts the real binary, `Ws` can send any bytes, right or wrong, `Http` keeps its connection. All waiting has a deadline.
 
 mod broker;
+mod certs;
 mod example;
 mod feed;
 mod frame;
@@ -18,6 +19,7 @@ pub(crate) mod stored;
 mod ws;
 
 pub(crate) use broker::{Broker, Ended, Launch, holdline, one_app, run_to_end, server_with, shared};
+pub(crate) use certs::Certs;
 pub(crate) use example::example;
 pub(crate) use feed::Feed;
 pub(crate) use frame::{Event, Frame, decode, frame, member, wire};
