@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{APP, Http, Ws, eventually};
@@ -107,7 +106,7 @@ impl Launch {
         let log = Arc::new(Mutex::new(Vec::new()));
         let reader = BufReader::new(child.stderr.take().expect("stderr is piped"));
         let sink = Arc::clone(&log);
-        std::thread::spawn(move || {
+        let reading = std::thread::spawn(move || {
             for line in reader.lines().map_while(Result::ok) {
                 sink.lock().expect("the log is not poisoned").push(line);
             }
@@ -124,18 +123,26 @@ impl Launch {
         };
         let address = eventually("the broker says where it listens", || {
             let ended = broker.child.try_wait().expect("wait works").is_some();
-            let address = broker.messages().iter().find_map(|message| message.strip_prefix("Listening on ")?.parse().ok());
+            let address = broker.log_lines().iter().find_map(|line| listening(line));
             address.map(Some).or(ended.then_some(None))
         });
         broker.address = match address {
             Some(address) => address,
             None => {
                 broker.errors_expected = true;
+                // Its last words may still be in the pipe.
+                let _ = reading.join();
                 return Err(broker.log_text());
             }
         };
         Ok(broker)
     }
+}
+
+/// The address in the line that names one, in either format of the log.
+fn listening(line: &str) -> Option<SocketAddr> {
+    let (_, address) = line.split_once("Listening on ")?;
+    address.split([' ', '"']).next()?.parse().ok()
 }
 
 /// Kills the broker should this test process be killed itself: its standard input ends with us.
@@ -227,11 +234,6 @@ impl Broker {
 
     pub(crate) fn log_text(&self) -> String {
         self.log_lines().join("\n")
-    }
-
-    fn messages(&self) -> Vec<String> {
-        let message = |line: &String| serde_json::from_str::<Value>(line).ok()?["message"].as_str().map(str::to_owned);
-        self.log_lines().iter().filter_map(message).collect()
     }
 
     /// No panic and no error was logged since the last look.
