@@ -97,6 +97,11 @@ impl Ws {
         self.stream.shutdown(std::net::Shutdown::Write).expect("the socket is open");
     }
 
+    /// The same, where the broker may already have closed.
+    pub(crate) fn try_half_close(&mut self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+    }
+
     /// The next frame, or `None` when nothing came in time.
     pub(crate) fn frame_within(&mut self, time: Duration) -> Option<Frame> {
         let deadline = Instant::now() + time;
