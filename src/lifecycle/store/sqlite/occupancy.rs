@@ -202,7 +202,7 @@ pub(super) async fn end_delays(connection: &mut SqliteConnection) -> Result<(), 
 /// Ends up to `limit` vacancies that have had their delay, members before their channel. How many.
 pub(super) async fn end_vacancies(write: &mut Write<'_>, limit: u32) -> Result<usize, StoreError> {
     // The clock was set back.
-    sqlx::query("UPDATE occupancy SET vacant_until = ?1 + delay_ms WHERE vacant_until > ?1 + delay_ms")
+    sqlx::query("UPDATE occupancy SET vacant_until = ?1 + delay_ms WHERE vacant_until > ?1 AND vacant_until > ?1 + delay_ms")
         .bind(write.now.0)
         .execute(&mut *write.transaction)
         .await?;

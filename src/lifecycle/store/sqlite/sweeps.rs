@@ -27,7 +27,8 @@ pub(super) async fn due_shards(connection: &mut SqliteConnection) -> Result<Vec<
         "SELECT EXISTS (SELECT 1 FROM hold WHERE incarnation IN (SELECT incarnation FROM node WHERE state = 'fenced'))
              OR EXISTS (SELECT 1 FROM lock WHERE state = 'grace' AND (grace_until <= ?1 OR grace_until > ?1 + grace_ms))
              OR EXISTS (SELECT 1 FROM occupant WHERE incarnation IN (SELECT incarnation FROM node WHERE state = 'fenced'))
-             OR EXISTS (SELECT 1 FROM occupancy WHERE vacant_until <= ?1 OR vacant_until > ?1 + delay_ms)",
+             OR EXISTS (SELECT 1 FROM occupancy WHERE vacant_until <= ?1)
+             OR EXISTS (SELECT 1 FROM occupancy WHERE vacant_until > ?1 AND vacant_until > ?1 + delay_ms)",
     )
     .bind(Timestamp::now().0)
     .fetch_one(connection)
