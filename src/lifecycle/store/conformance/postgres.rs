@@ -8,7 +8,7 @@ use super::{
     cluster,
     harness::{Case, LANE, NEWEST, gone, new_node, one},
 };
-use crate::lifecycle::store::*;
+use crate::lifecycle::store::{migrate, *};
 
 async fn connect(url: &str) -> Result<PostgresStore, StoreError> {
     PostgresStore::connect(PostgresOptions::new(url)).await
@@ -285,6 +285,33 @@ async fn schemas_that_do_not_fit_and_roles_without_rights_are_refused_with_a_rea
     assert!(matches!(connect(&url).await, Err(StoreError::SchemaBroken { .. })));
     assert!(matches!(connect("postgres://localhost:1/none").await, Err(StoreError::Unavailable { .. })));
     assert!(matches!(connect("nonsense").await, Err(StoreError::BadUrl { .. })));
+}
+
+#[tokio::test]
+async fn a_database_of_a_former_release_is_brought_up_to_date_with_what_it_has() {
+    let (url, _) = cluster::fresh_database().await;
+    let mut sql = "CREATE SCHEMA holdline; CREATE TABLE holdline.migration (version bigint PRIMARY KEY, name text NOT NULL,
+                     checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp());"
+        .to_owned();
+    for step in &migrate::POSTGRES[..5] {
+        sql += &format!("{};INSERT INTO holdline.migration VALUES ({}, '{}', '{}');", step.sql, step.version, step.name, step.checksum());
+    }
+    sql += "UPDATE holdline.shard_head SET last_position = 2 WHERE shard = 0;
+            INSERT INTO holdline.event (shard, position, kind, type, app, resource, payload)
+            VALUES (0, 1, 'event', 'A', 'app', 'x', '{}'), (0, 2, 'event', 'B', 'app', 'x', '{}');
+            INSERT INTO holdline.consumer (name, shard, position, epoch, attempts) VALUES ('orders', 0, 1, 7, 3);
+            INSERT INTO holdline.parked (name, shard, position, app, resource, reason, attempts)
+            VALUES ('orders', 0, 1, 'app', 'x', 'poison', 4);";
+    cluster::run(&url, sql).await;
+    let store = connect(&url).await.unwrap();
+    let row = store.consumers().await.unwrap().remove(0);
+    assert_eq!((row.position, row.attempts, row.parked, row.dead), (1, 3, 1, 0));
+    let claim = store.claim("orders", "you", Duration::from_secs(9)).await.unwrap().remove(0);
+    assert_eq!(claim.epoch, 8);
+    assert!(store.read(&claim, 10).await.unwrap()[0].blocked);
+    assert!(store.set_parked_reason("orders", Shard(0), 1, ParkReason::Dead).await.unwrap());
+    assert!(!store.read(&claim, 10).await.unwrap()[0].blocked);
+    assert!(!store.drop_orphan("orders", Duration::from_secs(60)).await.unwrap(), "it counts from the migration at the earliest");
 }
 
 #[tokio::test]

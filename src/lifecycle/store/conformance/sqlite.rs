@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use sqlx::Connection;
+
 use super::harness::{NEWEST, gone, new_node, one};
-use crate::lifecycle::store::*;
+use crate::lifecycle::store::{migrate, *};
 
 const LANE: Lane = Lane(0);
 
@@ -98,6 +100,38 @@ async fn only_a_schema_that_is_known_is_opened_beside_its_process() {
     assert!(matches!(SqliteStore::open_to_operate(&database).await, Err(StoreError::SchemaNewer { .. })));
     store.run("DELETE FROM migration".to_owned()).await;
     assert!(SqliteStore::open_to_read(&database).await.is_err());
+}
+
+#[tokio::test]
+async fn a_database_of_a_former_release_is_brought_up_to_date_with_what_it_has() {
+    let place = tempfile::tempdir().unwrap();
+    let former = &migrate::SQLITE[..5];
+    let mut file = DataDirectory::database_in(place.path()).display().to_string();
+    file.insert_str(0, "sqlite://");
+    let mut connection = sqlx::SqliteConnection::connect(&(file + "?mode=rwc")).await.unwrap();
+    let mut sql = "CREATE TABLE migration (version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL,
+                     applied_at INTEGER NOT NULL) STRICT;"
+        .to_owned();
+    for step in former {
+        sql += &format!("{};INSERT INTO migration VALUES ({}, '{}', '{}', 0);", step.sql, step.version, step.name, step.checksum());
+    }
+    sql += "UPDATE shard_head SET last_position = 2;
+            INSERT INTO event (shard, position, kind, type, app, resource, payload, at) VALUES (0, 1, 'event', 'A', 'app', 'x', '{}', 1),
+              (0, 2, 'event', 'B', 'app', 'x', '{}', 2);
+            INSERT INTO consumer VALUES ('orders', 0, 1, 7, 'me', 5, 3, NULL, 'no');
+            INSERT INTO parked VALUES ('orders', 0, 1, 'app', 'x', 'poison', 4, 'never', 9);";
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let store = open(place.path()).await.unwrap();
+    let row = store.consumers().await.unwrap().remove(0);
+    assert_eq!((row.position, row.attempts, row.owner.as_deref(), row.parked, row.dead), (1, 3, Some("me"), 1, 0));
+    let parked = store.parked("orders", 10).await.unwrap().remove(0);
+    assert_eq!((parked.reason, parked.attempts, parked.parked_at), (ParkReason::Poison, 4, Timestamp(9)));
+    let claim = store.claim("orders", "you", Duration::from_secs(9)).await.unwrap().remove(0);
+    assert_eq!(claim.epoch, 8);
+    assert!(store.read(&claim, 10).await.unwrap()[0].blocked);
+    assert!(store.set_parked_reason("orders", Shard(0), 1, ParkReason::Dead).await.unwrap());
+    assert!(!store.drop_orphan("orders", Duration::from_secs(60)).await.unwrap(), "it counts from the migration at the earliest");
 }
 
 #[tokio::test]
