@@ -246,8 +246,8 @@ impl<W: RecordWriter + ?Sized> Running<W> {
             Err(error) => {
                 let lost = self.shared.queue.lock().refused();
                 if lost > 0 {
-                    let seen = batch.seen.first().map(kind_and_channel);
-                    tracing::error!(app.id = batch.app, error = %error, "A webhook of {} cannot be recorded ({seen:?}): {error}", batch.app);
+                    let (app, seen) = (&batch.app, batch.seen.first().map(kind_and_channel));
+                    tracing::error!(app.id = app, error = %error, "A webhook of {app} cannot be recorded ({seen:?}): {error}");
                 }
             }
         }
