@@ -8,7 +8,7 @@ export HOLDLINE_BIN
 cd "$(dirname "$0")" || exit 1
 
 [ -x "$HOLDLINE_BIN" ] || { echo "no binary at $HOLDLINE_BIN: cargo build first, or set HOLDLINE_BIN" >&2; exit 1; }
-for tool in node npm php python3 /usr/bin/chromium; do
+for tool in node npm php python3 openssl curl /usr/sbin/nginx /usr/bin/chromium; do
   command -v "$tool" > /dev/null || { echo "$tool is needed and missing" >&2; exit 1; }
 done
 
@@ -28,14 +28,20 @@ python_modules() {
 install node_modules "$(node --version) $(cat package.json package-lock.json | sha256sum)" node_modules || exit 1
 install .venv "$(python3 --version) $(sha256sum < python/requirements.txt)" python_modules || exit 1
 
+# An authority that every client of these suites trusts, and nobody else.
+authority=$(mktemp -d)
+output=$(mktemp)
+trap 'rm -rf "$output" "$authority"' EXIT
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj '/CN=the authority of these tests' \
+  -keyout "$authority/ca.key" -out "$authority/ca.pem" 2> /dev/null || exit 1
+export NODE_EXTRA_CA_CERTS="$authority/ca.pem"
+
 suites=("$@")
 if [ ${#suites[@]} -eq 0 ]; then
   for file in *.test.mjs; do suites+=("${file%.test.mjs}"); done
   suites+=(python)
 fi
 
-output=$(mktemp)
-trap 'rm -f "$output"' EXIT
 report=() failed=0
 
 run() {
