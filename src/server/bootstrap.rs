@@ -115,27 +115,19 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
             None => app.configure(own_routes),
         }
     };
-    let bound = Sockets::bind(&settings).and_then(|mut sockets| {
+    let sources = metrics::Sources { broker: broker.clone(), hooks, requests, store: lifecycle.as_ref().map(Lifecycle::numbers) };
+    let opened = Metrics::start(&settings.metrics, sources).and_then(|metrics| {
+        let mut sockets = Sockets::bind(&settings)?;
         let addrs = sockets.addrs().map_err(ServerError::Serve)?;
         sockets.say(tls.is_some()).map_err(ServerError::Serve)?;
         let socket_file = sockets.socket_file.take();
         let running = serving::serve(&settings.server, sockets, tls.as_ref().map(|tls| &tls.config), factory);
-        Ok((running.map_err(ServerError::Serve)?, addrs, socket_file))
+        Ok((metrics, addrs, socket_file, running.map_err(ServerError::Serve)?))
     });
-    let (running, addrs, socket_file) = match bound {
-        Ok(bound) => bound,
+    let (metrics, addrs, socket_file, running) = match opened {
+        Ok(opened) => opened,
         Err(error) => {
             // Or the other nodes would wait out the lease of one that never served.
-            if let Some(lifecycle) = lifecycle {
-                lifecycle.leave(Duration::ZERO).await;
-            }
-            return Err(error);
-        }
-    };
-    let sources = metrics::Sources { broker: broker.clone(), hooks, requests, store: lifecycle.as_ref().map(Lifecycle::numbers) };
-    let metrics = match Metrics::start(&settings.metrics, sources) {
-        Ok(metrics) => metrics,
-        Err(error) => {
             if let Some(lifecycle) = lifecycle {
                 lifecycle.leave(Duration::ZERO).await;
             }
