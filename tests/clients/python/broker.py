@@ -41,10 +41,10 @@ enabled = false
 
 
 class Broker:
-    def __init__(self):
+    def __init__(self, more=""):
         self.directory = tempfile.mkdtemp(prefix="holdline-")
         config = Path(self.directory) / "holdline.toml"
-        config.write_text(CONFIG)
+        config.write_text(more + CONFIG)
         environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         self.process = subprocess.Popen(
             [BINARY, "--config", str(config), "--port", "0"], cwd=self.directory, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -86,10 +86,10 @@ class Broker:
 class Subscriber:
     """One connection; `frames` is whatever came and was not asked for yet. Leaving waits `patience` seconds for the broker to end it."""
 
-    def __init__(self, broker, key="app-key", patience=0.2):
-        url = f"ws://127.0.0.1:{broker.port}/app/{key}?protocol=7&client=python&version=1"
+    def __init__(self, broker, key="app-key", patience=0.2, tls=None):
+        url = f"{'wss' if tls else 'ws'}://127.0.0.1:{broker.port}/app/{key}?protocol=7&client=python&version=1"
         self.opened = ExitStack()
-        self.socket = self.opened.enter_context(connect(url, compression=None, proxy=None, close_timeout=patience))
+        self.socket = self.opened.enter_context(connect(url, ssl=tls, compression=None, proxy=None, close_timeout=patience))
         self.frames = []
         self.socket_id = json.loads(self.frame("pusher:connection_established")["data"])["socket_id"]
 
