@@ -3,7 +3,7 @@
 //! This is what actix-web's `HttpServer` does, with one difference: TLS offers HTTP/1.1 alone. `HttpServer` offers HTTP/2 as well and
 //! prefers it, and there a WebSocket cannot be opened.
 
-use std::{fmt, future::ready, io, time::Duration};
+use std::{fmt, future::ready, io, net::SocketAddr, time::Duration};
 
 use actix_http::{HttpServiceBuilder, Request, Response, body::MessageBody};
 use actix_server::{Server, ServerBuilder};
@@ -34,6 +34,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes of one worker at a time. More wait in the backlog: those that have begun should be done before their time is over.
 const MAX_HANDSHAKES: usize = 4_096;
 
+/// The address of ours that a peer has connected to, if it is one without TLS.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reached(pub(super) Option<SocketAddr>);
+
 /// Serves the application that `factory` makes for each worker.
 pub(super) fn serve<F, I, S, B>(settings: &ServerSettings, sockets: Sockets, tls: Option<&ServerConfig>, factory: F) -> io::Result<Server>
 where
@@ -55,7 +59,10 @@ where
     let plain = {
         let app = app.clone();
         move || {
-            let service = http(move |stream: &TcpStream, _| socket::set_options(stream, user_timeout));
+            let service = http(move |stream: &TcpStream, data| {
+                data.insert(Reached(stream.local_addr().ok()));
+                socket::set_options(stream, user_timeout);
+            });
             service.h1(app()).tcp()
         }
     };

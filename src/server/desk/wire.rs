@@ -1,13 +1,7 @@
 //! A wire that can be cut. A page cannot leave without a word: whatever it does, its browser says goodbye for it. So the sockets of
 //! the desk run through here, byte for byte, and the desk can reset one of them, or make it fall silent as a pulled plug does.
 
-use std::{
-    collections::HashMap,
-    io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -27,6 +21,7 @@ use tokio::{
 };
 
 use super::DeskError;
+use crate::server::serving::Reached;
 
 /// What is read at once.
 const CHUNK: usize = 16 * 1024;
@@ -100,7 +95,7 @@ pub(super) async fn connect(
 
 /// The broker's end, its `Sec-WebSocket-Accept`, and what it has said already.
 async fn shake_hands(request: &HttpRequest, key: &str) -> io::Result<(TcpStream, String, Bytes)> {
-    let mut broker = TcpStream::connect(own_address(request)).await?;
+    let mut broker = TcpStream::connect(own_address(request).ok_or(io::ErrorKind::AddrNotAvailable)?).await?;
     broker.set_nodelay(true)?;
     broker.write_all(&handshake(request, key)).await?;
     let (head, rest) = answer(&mut broker).await?;
@@ -108,10 +103,9 @@ async fn shake_hands(request: &HttpRequest, key: &str) -> io::Result<(TcpStream,
     Ok((broker, accept, rest))
 }
 
-/// Where this server listens, as it reaches itself.
-fn own_address(request: &HttpRequest) -> SocketAddr {
-    let local = request.app_config().local_addr();
-    if local.ip().is_unspecified() { SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), local.port()) } else { local }
+/// Where this server listens, as the browser has reached it.
+fn own_address(request: &HttpRequest) -> Option<SocketAddr> {
+    request.conn_data::<Reached>().and_then(|reached| reached.0)
 }
 
 /// The request as it came, but for its path.
