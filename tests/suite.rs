@@ -80,3 +80,4 @@ mod watchlist;
 mod webhooks_crowd;
 mod webhooks_feed;
 mod webhooks_nodes;
+mod webhooks_received;
