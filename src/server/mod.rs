@@ -11,6 +11,7 @@ mod hold_rules;
 mod listeners;
 mod locks;
 mod metrics;
+mod patience;
 mod publisher;
 mod serving;
 mod shutdown;

@@ -3,11 +3,11 @@
 //! This is what actix-web's `HttpServer` does, with one difference: TLS offers HTTP/1.1 alone. `HttpServer` offers HTTP/2 as well and
 //! prefers it, and there a WebSocket cannot be opened.
 
-use std::{fmt, future::ready, io, net::SocketAddr, time::Duration};
+use std::{fmt, future::ready, io, net::SocketAddr, rc::Rc, time::Duration};
 
 use actix_http::{HttpServiceBuilder, Request, Response, body::MessageBody};
 use actix_server::{Server, ServerBuilder};
-use actix_service::{IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_service::{IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, apply_fn_factory, fn_service, map_config};
 use actix_tls::accept::{
     TlsError, max_concurrent_tls_connect,
     rustls_0_23::{Acceptor, TlsStream},
@@ -19,7 +19,11 @@ use actix_web::{
 };
 use rustls::ServerConfig;
 
-use super::{socket, sockets::Sockets};
+use super::{
+    patience::{Patient, Served, Visit},
+    socket,
+    sockets::Sockets,
+};
 use crate::{
     config::ServerSettings,
     connection::{TlsPeer, UnixPeer},
@@ -54,7 +58,14 @@ where
     let user_timeout = settings.tcp_user_timeout;
     let app = move || {
         let app = factory().into_factory().map_err(|error| error.into().error_response());
-        map_config(app, |()| AppConfig::default())
+        apply_fn_factory(map_config(app, |()| AppConfig::default()), |request: Request, app: &_| {
+            let serving = request.conn_data::<Rc<Visit>>().map(Visit::serve);
+            let answer = Service::call(app, request);
+            async move {
+                let answer: Response<B> = answer.await?.into();
+                Ok(answer.map_body(|_, body| Served::new(body, serving)))
+            }
+        })
     };
     let plain = {
         let app = app.clone();
@@ -63,7 +74,11 @@ where
                 data.insert(Reached(stream.local_addr().ok()));
                 socket::set_options(stream, user_timeout);
             });
-            service.h1(app()).tcp()
+            let with_address = |stream: TcpStream| {
+                let address = stream.peer_addr().ok();
+                ready(Ok((Patient::new(stream, KEEP_ALIVE), address)))
+            };
+            fn_service(with_address).and_then(service.h1(app()))
         }
     };
     let mut server = ServerBuilder::new()
@@ -87,7 +102,7 @@ where
                     acceptor.set_handshake_timeout(HANDSHAKE_TIMEOUT);
                     let with_address = |stream: TlsStream<TcpStream>| {
                         let address = stream.get_ref().0.peer_addr().ok();
-                        (stream, address)
+                        (Patient::new(stream, KEEP_ALIVE), address)
                     };
                     let accepted = acceptor.map_err(TlsError::into_service_error).map(with_address);
                     accepted.and_then(service.h1(app()).map_err(TlsError::Service))
@@ -103,15 +118,16 @@ where
             let service = http(|_: &UnixStream, data| {
                 data.insert(UnixPeer);
             });
-            fn_service(|stream: UnixStream| ready(Ok((stream, None)))).and_then(service.h1(app()))
+            fn_service(|stream: UnixStream| ready(Ok((Patient::new(stream, KEEP_ALIVE), None)))).and_then(service.h1(app()))
         })?;
     }
     Ok(server.run())
 }
 
 /// HTTP/1.1 as we want it on every socket.
-fn http<T, S>(on_connect: impl Fn(&T, &mut actix_http::Extensions) + 'static) -> HttpServiceBuilder<T, S>
+fn http<T, S>(on_connect: impl Fn(&T, &mut actix_http::Extensions) + 'static) -> HttpServiceBuilder<Patient<T>, S>
 where
+    T: 'static,
     S: ServiceFactory<Request, Config = ()>,
     S::Error: Into<Response<BoxBody>> + 'static,
     S::InitError: fmt::Debug,
@@ -124,5 +140,8 @@ where
         // A half-closed peer would keep its socket (actix-web #3748).
         .h1_allow_half_closed(false)
         .h1_write_buffer_size(WRITE_BUFFER)
-        .on_connect_ext(on_connect)
+        .on_connect_ext(move |connection: &Patient<T>, data| {
+            data.insert(connection.visit());
+            on_connect(connection.get_ref(), data);
+        })
 }
