@@ -268,3 +268,30 @@ fn whoever_sends_nothing_or_only_half_of_a_head_is_not_waited_for() {
     assert_eq!(Http::connect(broker.address()).plain("/up").status, 200);
     broker.ws().quiet();
 }
+
+#[test]
+fn a_kept_connection_is_not_waited_for_once_it_has_begun_another_request() {
+    let broker = broker();
+    let mut ws = broker.ws();
+    let first = b"GET /up HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut slow: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let mut socket = send(broker.address(), first);
+            let mut answer = [0; 15];
+            socket.read_exact(&mut answer).expect("an answer");
+            assert_eq!(&answer, b"HTTP/1.1 200 OK");
+            socket.write_all(b"GET /up HTTP/1.1\r\nX-Slow: ").expect("the connection is kept");
+            socket
+        })
+        .collect();
+    let started = Instant::now();
+    let mut ended = 0;
+    while ended < slow.len() {
+        assert!(started.elapsed() < Duration::from_secs(25), "{ended} of {} have ended", slow.len());
+        std::thread::sleep(Duration::from_millis(500));
+        // Whoever is gone answers with a reset, sooner or later.
+        ended = slow.iter_mut().map(|socket| socket.write_all(b"x").is_err()).filter(|gone| *gone).count();
+    }
+    assert!(started.elapsed() > Duration::from_secs(8), "a network may be slow");
+    ws.quiet();
+}
