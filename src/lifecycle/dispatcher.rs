@@ -8,6 +8,7 @@
 mod aside;
 mod backoff;
 mod clocks;
+mod delivery;
 mod effect;
 mod reader;
 mod worker;
@@ -19,7 +20,13 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinSet};
 
-use self::{effect::Effect, reader::Reader};
+pub(crate) use self::delivery::take_places;
+use self::{
+    backoff::Pace,
+    delivery::{Route, drop_orphans},
+    effect::Effect,
+    reader::Reader,
+};
 use super::{
     doorbell::Rings,
     listener::BoxedListener,
@@ -28,6 +35,9 @@ use super::{
 
 /// Longest name of a listener: the column's.
 const MAX_NAME_BYTES: usize = 200;
+
+/// How often a stop looks whether webhooks are still owed.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
 /// How listeners are served, all of a node alike.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +61,11 @@ pub(crate) struct DispatcherSettings {
     pub(crate) max_aside: usize,
     /// An alarm is given for a reader that is so many entries behind: retention waits for it.
     pub(crate) lag_alarm: i64,
+    /// How fast an endpoint of webhooks that takes nothing is left alone.
+    pub(crate) webhook_pace: Pace,
+    /// The place of an endpoint in the log is dropped when no node has had the endpoint for so long, or for the longest time that
+    /// another one of this node is tried.
+    pub(crate) orphan_after: Duration,
     /// How long the stop waits for listeners that are at work.
     pub(crate) stop_within: Duration,
 }
@@ -67,6 +82,8 @@ impl Default for DispatcherSettings {
             aside_after: 3,
             max_aside: 1000,
             lag_alarm: 100_000,
+            webhook_pace: Pace::WEBHOOKS,
+            orphan_after: Duration::from_secs(24 * 60 * 60),
             stop_within: Duration::from_secs(5),
         }
     }
@@ -115,6 +132,8 @@ pub(crate) struct DispatcherParts {
 pub(crate) struct Dispatcher {
     store: Arc<dyn LifecycleStore>,
     owner: String,
+    /// The endpoints of webhooks among the listeners.
+    routes: Vec<Arc<Route>>,
     stop: watch::Sender<bool>,
     readers: JoinSet<()>,
     clocks: JoinSet<()>,
@@ -146,12 +165,17 @@ impl Dispatcher {
         let (head, heads) = watch::channel(Vec::new());
         let (revoke, revoked) = watch::channel(0);
         let node = Node { store: Arc::clone(&store), owner: Arc::from(owner.as_str()), settings, heads, revoked, stop: stopped };
-        let (mut readers, mut held) = (JoinSet::new(), Vec::new());
+        let (mut readers, mut held, mut routes) = (JoinSet::new(), Vec::new(), Vec::new());
         for listener in listeners {
             let options = listener.options();
             let name = listener.name().to_owned();
             let effect = match (listener, &postgres) {
                 (BoxedListener::Plain(listener), _) => Effect::Plain(listener),
+                (BoxedListener::Endpoint(endpoint), _) => {
+                    let route = Arc::new(Route::new(endpoint, settings.webhook_pace));
+                    routes.push(Arc::clone(&route));
+                    Effect::Endpoint(route)
+                }
                 (BoxedListener::Transactional(listener), Some(store)) => Effect::Transactional { listener, pool: store.pool().clone() },
                 (BoxedListener::Transactional(_), None) => return Err(ListenerError::NeedsPostgres { name }),
             };
@@ -164,9 +188,27 @@ impl Dispatcher {
         clocks.spawn(clocks::watch_lag(node.clone()));
         if !readers.is_empty() {
             clocks.spawn(clocks::watch_heads(node.clone(), rings, head));
-            clocks.spawn(clocks::renew(node, held, revoke));
+            clocks.spawn(clocks::renew(node.clone(), held, revoke));
         }
-        Ok(Self { store, owner, stop, readers, clocks })
+        let ours = routes.iter().map(|route| route.endpoint.consumer().to_owned()).collect();
+        let longest = routes.iter().map(|route| route.endpoint.options().retry_for).max();
+        clocks.spawn(drop_orphans(node, ours, settings.orphan_after.max(longest.unwrap_or_default())));
+        Ok(Self { store, owner, routes, stop, readers, clocks })
+    }
+
+    /// Waits until nothing is owed to the endpoints of webhooks, but for what was given up; at most for so long. False if something is.
+    pub(crate) async fn drained(&self, within: Duration) -> bool {
+        let names: HashSet<&str> = self.routes.iter().map(|route| route.endpoint.consumer()).collect();
+        let owed = async || match self.store.consumers().await {
+            Ok(rows) => rows.iter().any(|row| names.contains(row.name.as_str()) && (row.lag() > 0 || row.parked > 0)),
+            Err(_) => true,
+        };
+        let drained = async {
+            while owed().await {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+        };
+        names.is_empty() || tokio::time::timeout(within, drained).await.is_ok()
     }
 
     /// Lets each listener finish what it is at, then gives the claims back, so that another node need not wait for their end.

@@ -3,7 +3,7 @@
 pub(crate) mod broadcast;
 pub(crate) mod http;
 pub(crate) mod orders;
-mod post;
+pub(crate) mod post;
 pub(crate) mod webhook;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Knows handlers and their outcomes; neither channels, actors nor which broker moves messages. Start with [`Handover`] (from a connection's
 //! worker to the publisher), then [`LockManager`], [`Node`] (what runs beside the connections) and [`store::LifecycleStore`].
 
+mod deliveries;
 mod dispatcher;
 mod doorbell;
 #[cfg(test)]
@@ -28,18 +29,21 @@ mod tail;
 mod upkeep;
 mod webhook;
 
+pub(crate) use deliveries::{About, Among, DeadId, DeadLetter, Deliveries, EndpointInfo, EndpointState, dead_letters, endpoint_states};
 pub use dispatcher::ListenerError;
-pub(crate) use dispatcher::{Dispatcher, DispatcherParts, DispatcherSettings};
+pub(crate) use dispatcher::{Dispatcher, DispatcherParts, DispatcherSettings, take_places};
 pub(crate) use doorbell::DoorbellSettings;
 pub(crate) use handover::{CloseJob, Handover, Job, LettingGo, Owed, Publishing, Which};
 pub(crate) use hold_table::{News, Notice, Place, Taken};
 pub(crate) use hook::{HookFailure, HookStats, guarded};
-pub(crate) use listener::BoxedListener;
+pub(crate) use listener::{Batching, BoxedListener, EndpointOptions};
 pub use listener::{Delivered, EventFilter, EventId, Listener, ListenerOptions, Retry, TransactionalListener};
 pub(crate) use listeners::{
     broadcast::{Broadcast, TemplateError},
     http::{HttpDelivery, HttpDeliverySettings},
     orders::OrdersListener,
+    post::PostSettings,
+    webhook::{WebhookEndpoint, WebhookEndpointSettings},
 };
 pub use lock_manager::LockManager;
 pub(crate) use lock_manager::{Asking, LockSettings, NotTaken, Notices};

@@ -73,7 +73,7 @@ impl LockManager {
     }
 }
 
-async fn within<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+pub(super) async fn within<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     timeout(ANSWER_WITHIN, call).await.unwrap_or(Err(StoreError::TimedOut(ANSWER_WITHIN)))
 }
 

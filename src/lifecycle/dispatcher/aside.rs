@@ -212,7 +212,8 @@ async fn deliver(reading: &Reading, entry: &Entry) -> Result<Result<bool, Retry>
     let (shard, position) = (entry.event.shard, entry.event.position);
     let handled = match &reading.effect {
         _ if !entry.wanted => Ok(store.unpark(name, shard, position).await?),
-        Effect::Plain(_) => match reading.tell(&entry.event).await {
+        // An endpoint's entries are tried again elsewhere: see `delivery`.
+        Effect::Plain(_) | Effect::Endpoint(_) => match reading.tell(&entry.event).await {
             Ok(()) => Ok(store.unpark(name, shard, position).await?),
             Err(retry) => Err(retry),
         },

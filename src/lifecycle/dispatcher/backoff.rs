@@ -4,20 +4,38 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-const FIRST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(30);
+/// How fast waits grow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// The first wait; each is twice as long as the one before.
+    pub(crate) first: Duration,
+    /// The longest.
+    pub(crate) longest: Duration,
+}
 
-/// 0.1 s after the first failure, then twice as long each time, up to 30 s; a fifth more or less, so that what failed together does
-/// not come back together.
+impl Pace {
+    /// Of ordinary listeners.
+    const LISTENERS: Self = Self { first: Duration::from_millis(100), longest: Duration::from_secs(30) };
+    /// Of webhooks, as senders of webhooks do it.
+    pub(crate) const WEBHOOKS: Self = Self { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+
+    /// How long to wait after the n-th failure; a fifth more or less, so that what failed together does not come back together. Longer
+    /// if it was asked for.
+    pub(super) fn delay(self, failures: u32, asked: Option<Duration>) -> Duration {
+        let step = self.first.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1))).min(self.longest);
+        let dice = getrandom::u32().unwrap_or(u32::MAX / 2);
+        step.mul_f64(0.8 + 0.4 * f64::from(dice) / f64::from(u32::MAX)).max(asked.unwrap_or_default())
+    }
+}
+
+/// 0.1 s after the first failure, then twice as long each time, up to 30 s.
 pub(super) fn backoff(failures: u32) -> Duration {
-    let step = FIRST.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1))).min(LONGEST);
-    let dice = getrandom::u32().unwrap_or(u32::MAX / 2);
-    step.mul_f64(0.8 + 0.4 * f64::from(dice) / f64::from(u32::MAX))
+    Pace::LISTENERS.delay(failures, None)
 }
 
 /// The back-off, unless the listener asked for longer.
 pub(super) fn delay(failures: u32, asked: Option<Duration>) -> Duration {
-    backoff(failures).max(asked.unwrap_or_default())
+    Pace::LISTENERS.delay(failures, asked)
 }
 
 /// Something that would be said at every attempt is said once in a while.
@@ -39,6 +57,11 @@ impl Alarm {
             self.said = Some(Instant::now());
         }
         rings
+    }
+
+    /// Whether it was said since it was last over.
+    pub(super) fn has_rung(&self) -> bool {
+        self.said.is_some()
     }
 
     /// It is over: the next time it is said at once.

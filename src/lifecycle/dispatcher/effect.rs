@@ -5,6 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
 use tokio::time::{Instant, timeout};
 
+use super::delivery::Route;
 use crate::lifecycle::{
     guarded,
     hook::HookFailure,
@@ -27,6 +28,8 @@ pub(super) enum Effect {
         /// Where.
         pool: PgPool,
     },
+    /// It is an endpoint of webhooks, which takes several at once.
+    Endpoint(Arc<Route>),
 }
 
 /// An entry that is to be handled, or passed over because the listener does not want it.

@@ -19,6 +19,7 @@ use super::{
     Node,
     aside::Aside,
     backoff::backoff,
+    delivery::{Courier, Overdue, take_place},
     effect::{Effect, call},
     raised,
     worker::Worker,
@@ -65,6 +66,7 @@ impl Reading {
         match &self.effect {
             Effect::Plain(listener) => call(self.node.settings.time_limit, async { listener.erased_handle(event).await }).await,
             Effect::Transactional { .. } => Err(Retry::new("a transactional listener is told in its transaction")),
+            Effect::Endpoint(_) => Err(Retry::new("an endpoint is sent requests")),
         }
     }
 
@@ -127,7 +129,11 @@ impl Reader {
         }
         // A set, so that it ends with this.
         let mut aside = JoinSet::new();
-        aside.spawn(Aside::new(Arc::clone(&self.reading)).run());
+        let reading = Arc::clone(&self.reading);
+        match &self.reading.effect {
+            Effect::Endpoint(route) => aside.spawn(Overdue::new(reading, Arc::clone(route)).run()),
+            Effect::Plain(_) | Effect::Transactional { .. } => aside.spawn(Aside::new(reading).run()),
+        };
         let mut look = tokio::time::interval(self.reading.node.settings.look_every);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut revoked = self.reading.node.revoked.clone();
@@ -175,7 +181,10 @@ impl Reader {
             call(node.settings.time_limit, async { listener.erased_prepare(&mut transaction).await }).await?;
             transaction.commit().await?;
         }
-        node.store.create_consumer(name, options.start_at).await?;
+        match effect {
+            Effect::Endpoint(route) => take_place(&*node.store, &*route.endpoint).await?,
+            Effect::Plain(_) | Effect::Transactional { .. } => node.store.create_consumer(name, options.start_at).await?,
+        }
         Ok(node.store.claim(name, &node.owner, node.settings.lease).await?)
     }
 
@@ -183,11 +192,23 @@ impl Reader {
         let (leave, leaving) = watch::channel(false);
         let shard = claim.shard;
         self.reading.held.0.lock().insert(shard, leave);
-        let worker = Worker::new(Arc::clone(&self.reading), claim, leaving);
-        self.workers.spawn(async move {
-            worker.run().await;
-            shard
-        });
+        let reading = Arc::clone(&self.reading);
+        match &self.reading.effect {
+            Effect::Endpoint(route) => {
+                let courier = Courier::new(reading, Arc::clone(route), claim, leaving);
+                self.workers.spawn(async move {
+                    courier.run().await;
+                    shard
+                })
+            }
+            Effect::Plain(_) | Effect::Transactional { .. } => {
+                let worker = Worker::new(reading, claim, leaving);
+                self.workers.spawn(async move {
+                    worker.run().await;
+                    shard
+                })
+            }
+        };
         self.reading.news_aside.notify_one();
     }
 
@@ -205,8 +226,9 @@ impl Reader {
 
     /// Claims what nobody reads, if some shards are not ours.
     async fn look(&mut self) {
-        let Reading { node, name, held, .. } = &*self.reading;
-        if held.len() >= usize::from(node.store.shards()) || self.dropped {
+        let Reading { node, name, held, effect, .. } = &*self.reading;
+        let all = if matches!(effect, Effect::Endpoint(_)) { 1 } else { usize::from(node.store.shards()) };
+        if held.len() >= all || self.dropped {
             return;
         }
         match node.store.claim_beside(name, &node.owner, node.settings.lease, &held.shards()).await {

@@ -122,7 +122,8 @@ impl Worker {
             return Ok(Stepped::Idle);
         }
         match &self.reading.effect {
-            Effect::Plain(_) => self.tell(batch).await,
+            // An endpoint's worker is a courier: see `delivery`.
+            Effect::Plain(_) | Effect::Endpoint(_) => self.tell(batch).await,
             Effect::Transactional { .. } => self.apply(batch).await,
         }
     }

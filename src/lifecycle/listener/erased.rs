@@ -5,7 +5,8 @@ use std::{fmt, sync::Arc};
 use futures_util::future::BoxFuture;
 use sqlx::PgConnection;
 
-use super::{Delivered, Listener, ListenerOptions, Retry, TransactionalListener};
+use super::{Delivered, Endpoint, Listener, ListenerOptions, Retry, TransactionalListener};
+use crate::lifecycle::store::StartAt;
 
 /// A listener of any type.
 #[derive(Clone)]
@@ -14,6 +15,8 @@ pub(crate) enum BoxedListener {
     Plain(Arc<dyn ErasedListener>),
     /// Its effect and its offset in one transaction.
     Transactional(Arc<dyn ErasedTransactional>),
+    /// Webhooks, at least once.
+    Endpoint(Arc<dyn Endpoint>),
 }
 
 impl BoxedListener {
@@ -25,8 +28,13 @@ impl BoxedListener {
         Self::Transactional(Arc::new(listener))
     }
 
+    pub(crate) fn endpoint(endpoint: impl Endpoint + 'static) -> Self {
+        Self::Endpoint(Arc::new(endpoint))
+    }
+
     pub(crate) fn name(&self) -> &str {
         match self {
+            Self::Endpoint(endpoint) => endpoint.consumer(),
             Self::Plain(listener) => listener.erased_name(),
             Self::Transactional(listener) => listener.erased_name(),
         }
@@ -34,6 +42,8 @@ impl BoxedListener {
 
     pub(crate) fn options(&self) -> ListenerOptions {
         match self {
+            // What was there before it is not its business; the rest is in its own options.
+            Self::Endpoint(_) => ListenerOptions { start_at: StartAt::End, ..ListenerOptions::default() },
             Self::Plain(listener) => listener.erased_options(),
             Self::Transactional(listener) => listener.erased_options(),
         }

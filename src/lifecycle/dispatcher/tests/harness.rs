@@ -97,6 +97,10 @@ impl World {
         beside.take(count).collect()
     }
 
+    pub(in crate::lifecycle) fn ring(&self) {
+        self.bell.ring();
+    }
+
     pub(in crate::lifecycle) fn rings(&self) -> Rings {
         self.bell.subscribe()
     }

@@ -1,0 +1,61 @@
+//! The places of endpoints in the log: made before anything is recorded, dropped when nobody has the endpoint any more.
+
+use std::{collections::HashSet, time::Duration};
+
+use tokio::time::MissedTickBehavior;
+
+use super::super::Node;
+use crate::lifecycle::{
+    BoxedListener,
+    listener::{ENDPOINT_PREFIX, Endpoint},
+    store::{LifecycleStore, Shard, StartAt, StoreError},
+};
+
+/// How often it is looked for places that nobody needs.
+const LOOK_EVERY: Duration = Duration::from_secs(600);
+
+/// Gives each endpoint that is new its place, at the end of the log: whatever is recorded from now on is owed to it.
+///
+/// # Errors
+/// [`StoreError`].
+pub(crate) async fn take_places(store: &dyn LifecycleStore, listeners: &[BoxedListener]) -> Result<(), StoreError> {
+    for listener in listeners {
+        if let BoxedListener::Endpoint(endpoint) = listener {
+            take_place(store, &**endpoint).await?;
+        }
+    }
+    Ok(())
+}
+
+pub(in crate::lifecycle::dispatcher) async fn take_place(store: &dyn LifecycleStore, endpoint: &dyn Endpoint) -> Result<(), StoreError> {
+    let shard = Shard::of_webhooks(&endpoint.options().app, store.shards());
+    store.create_consumer_of(endpoint.consumer(), shard, StartAt::End).await
+}
+
+/// Drops the places of endpoints that this node does not have, and that no other has served for so long: they would hold back retention
+/// for ever. One whose application or name was changed by mistake has that long to come back.
+pub(in crate::lifecycle::dispatcher) async fn drop_orphans(node: Node, ours: HashSet<String>, idle: Duration) {
+    let mut tick = tokio::time::interval(LOOK_EVERY.min(idle));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let Ok(rows) = node.store.consumers().await else { continue };
+        for row in rows.iter().filter(|row| row.name.starts_with(ENDPOINT_PREFIX) && !ours.contains(&row.name)) {
+            let name = &row.name;
+            match node.store.drop_orphan(name, idle).await {
+                Ok(true) => {
+                    let (lag, parked) = (row.lag(), row.parked + row.dead);
+                    tracing::warn!(
+                        consumer.name = name,
+                        lag,
+                        parked,
+                        "Dropped {name}: no node has had this endpoint for {}; {lag} entries of the log and {parked} put aside are owed no more",
+                        humantime::format_duration(idle)
+                    );
+                }
+                Ok(false) => {}
+                Err(error) => tracing::debug!(consumer.name = name, error = %error, "Whether {name} is needed is not known: {error}"),
+            }
+        }
+    }
+}
