@@ -10,7 +10,7 @@ use super::{
     error::CliError,
     event::printable,
     output::{Table, age, json_line, left, list, print, text},
-    request::Post,
+    request::{Ask, Method},
     store::with_store,
     target::{TargetArgs, escape, missing},
 };
@@ -168,7 +168,8 @@ fn release(args: &ReleaseArgs) -> Result<(), CliError> {
     let (target, fence) = (args.target.resolve()?, args.fence);
     let app_id = target.app_id.clone().ok_or_else(|| missing("releasing a lock", "--app-id"))?;
     let path = format!("/apps/{}/locks/{fence}/release", escape(&app_id));
-    let released = Post { purpose: "releasing a lock", what: "release", path: &path, body: "{}" }.send(&target);
+    let release = Ask { method: Method::Post, purpose: "releasing a lock", what: "release", path: &path, params: &[], body: "{}" };
+    let released = release.send(&target);
     released.map_err(|error| match error {
         // It may be another application's, which the broker does not say.
         CliError::Refused { what, status: 404, text } => {

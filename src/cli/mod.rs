@@ -1,7 +1,7 @@
-//! The command line: `serve`, `config`; `publish`, `listen`; `locks`, `events`, `consumers`, `nodes` and `migrate`.
+//! The command line: `serve`, `config`; `publish`, `listen`; `locks`, `events`, `consumers`, `webhooks`, `nodes` and `migrate`.
 //!
 //! Reads arguments and configuration, hands over, and turns what happened into an exit code: 0 done, 1 refused or failed, 2 a
-//! usage or configuration error. It may not contain rules of the broker: `publish`, `listen` and `locks release` are clients over
+//! usage or configuration error. It may not contain rules of the broker: `publish`, `listen`, `locks release` and `webhooks replay` are clients over
 //! the wire; the other commands look into the store beside the broker, whether it runs or not. Start reading at [`main`].
 
 mod config;
@@ -21,6 +21,7 @@ mod session;
 mod store;
 mod tail;
 mod target;
+mod webhooks;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -59,6 +60,9 @@ enum Command {
     /// Look at those who read the log by name, or move them
     #[command(subcommand)]
     Consumers(consumers::ConsumersCommand),
+    /// Look at endpoints of webhooks, and at those events that they did not take
+    #[command(subcommand)]
+    Webhooks(webhooks::WebhooksCommand),
     /// Look at the brokers that share the store
     #[command(subcommand)]
     Nodes(nodes::NodesCommand),
@@ -99,6 +103,7 @@ pub fn main() -> ExitCode {
         Some(Command::Locks(command)) => locks::run(command),
         Some(Command::Events(command)) => events::run(command),
         Some(Command::Consumers(command)) => consumers::run(command),
+        Some(Command::Webhooks(command)) => webhooks::run(command),
         Some(Command::Nodes(command)) => nodes::run(command),
         Some(Command::Migrate(args)) => migrate::run(&args),
     };

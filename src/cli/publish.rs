@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     error::CliError,
-    request::Post,
+    request::{Ask, Method},
     target::{Target, TargetArgs, escape, missing},
 };
 
@@ -45,8 +45,8 @@ pub(super) fn run(args: PublishArgs) -> Result<(), CliError> {
     io::stdout().write_all(done.as_bytes()).map_err(CliError::Output)
 }
 
-fn post<'a>(path: &'a str, body: &'a str) -> Post<'a> {
-    Post { purpose: "publishing", what: "event", path, body }
+fn post<'a>(path: &'a str, body: &'a str) -> Ask<'a> {
+    Ask { method: Method::Post, purpose: "publishing", what: "event", path, params: &[], body }
 }
 
 /// Path and body.

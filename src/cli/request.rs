@@ -15,24 +15,43 @@ use crate::protocol::{SigningKey, body_md5, canonical_request};
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// A POST of JSON to a path of the API.
-pub(super) struct Post<'a> {
+/// What is asked of a path of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Post,
+    Delete,
+}
+
+impl Method {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Post => "POST",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// A request with JSON to a path of the API.
+pub(super) struct Ask<'a> {
+    pub(super) method: Method,
     /// What is done, for messages: `publishing`.
     pub(super) purpose: &'static str,
     /// What the broker may refuse: `event`.
     pub(super) what: &'static str,
     /// The path that is signed, without the deployment's prefix.
     pub(super) path: &'a str,
+    /// More parameters of the query.
+    pub(super) params: &'a [(&'a str, &'a str)],
     /// The body.
     pub(super) body: &'a str,
 }
 
-impl Post<'_> {
-    /// Sends it.
-    pub(super) fn send(&self, target: &Target) -> Result<(), CliError> {
+impl Ask<'_> {
+    /// Sends it; the answer.
+    pub(super) fn send(&self, target: &Target) -> Result<Vec<u8>, CliError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| CliError::Clock)?.as_secs();
         let url = self.url(target, now)?;
-        System::new().block_on(send(target, self.what, url, self.body.to_owned()))
+        System::new().block_on(send(target, self, url))
     }
 
     /// Its address, signed for this moment in Unix seconds.
@@ -46,24 +65,27 @@ impl Post<'_> {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec();
-        let signature = SigningKey::new(secret.expose()).sign(&[&canonical_request("POST", self.path, &params)]);
+        params.extend(self.params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let signature = SigningKey::new(secret.expose()).sign(&[&canonical_request(self.method.as_str(), self.path, &params)]);
         params.push(("auth_signature".to_owned(), signature));
         let query: Vec<String> = params.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
         Ok(target.http_url(self.path, &query.join("&")))
     }
 }
 
-async fn send(target: &Target, what: &'static str, url: String, body: String) -> Result<(), CliError> {
+async fn send(target: &Target, ask: &Ask<'_>, url: String) -> Result<Vec<u8>, CliError> {
     let unreachable = |source| CliError::Unreachable { url: target.broker(), source };
-    let mut response = Client::default()
-        .post(url)
-        .insert_header((CONTENT_TYPE, "application/json"))
-        .send_body(body)
-        .await
-        .map_err(|error| unreachable(Box::new(error)))?;
+    let client = Client::default();
+    let request = match ask.method {
+        Method::Post => client.post(url),
+        Method::Delete => client.delete(url),
+    };
+    let request = request.insert_header((CONTENT_TYPE, "application/json")).send_body(ask.body.to_owned());
+    let mut response = request.await.map_err(|error| unreachable(Box::new(error)))?;
     let answer = response.body().limit(MAX_ANSWER).await.map_err(|error| unreachable(Box::new(error)))?;
     if response.status().is_success() {
-        return Ok(());
+        return Ok(answer.to_vec());
     }
-    Err(CliError::Refused { what, status: response.status().as_u16(), text: printable(String::from_utf8_lossy(&answer).trim()) })
+    let text = printable(String::from_utf8_lossy(&answer).trim());
+    Err(CliError::Refused { what: ask.what, status: response.status().as_u16(), text })
 }

@@ -15,7 +15,7 @@ use crate::{
         App, ChannelInfo, ClientEvent, CloseCause, Conn, Counts, Delivery, EventSource, HandshakeRefusal, Hub, OutboxMemory, OverQuota,
         Pressure,
     },
-    lifecycle::LockManager,
+    lifecycle::{Deliveries, LockManager},
     protocol::{ChannelName, CloseCode, SocketId},
 };
 
@@ -35,6 +35,7 @@ pub(super) struct Inner {
     ready: AtomicBool,
     draining: AtomicBool,
     locks: OnceLock<LockManager>,
+    deliveries: OnceLock<Deliveries>,
     memory: Arc<OutboxMemory>,
     /// Handshakes that name no application of ours.
     strangers: Counts<{ HandshakeRefusal::ALL.len() }>,
@@ -97,6 +98,7 @@ impl Broker {
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             locks: OnceLock::new(),
+            deliveries: OnceLock::new(),
             memory: Arc::default(),
             strangers: Counts::default(),
         }))
@@ -184,6 +186,17 @@ impl Broker {
     /// Who tells the connections what became of their locks.
     pub(crate) fn notices(&self) -> ToConnections {
         ToConnections(Arc::downgrade(&self.0))
+    }
+
+    /// The node has started to deliver webhooks.
+    pub(crate) fn set_deliveries(&self, deliveries: Deliveries) {
+        // A broker belongs to one server, which starts once.
+        let _ = self.0.deliveries.set(deliveries);
+    }
+
+    /// What is owed to endpoints of webhooks, if there is a store.
+    pub(crate) fn deliveries(&self) -> Option<&Deliveries> {
+        self.0.deliveries.get()
     }
 
     /// The node has started to keep locks.

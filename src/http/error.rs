@@ -107,6 +107,9 @@ pub(super) enum ApiError {
     /// 404: no lock of the application has this fence. What others have is not said.
     #[error("Unknown fence: there is no such lock")]
     UnknownLock,
+    /// 404: no dead letter of the application has this id.
+    #[error("Unknown id: there is no such dead letter")]
+    UnknownDeadLetter,
     /// 409: the lock is over.
     #[error("The lock is over already")]
     LockOver,
@@ -227,7 +230,9 @@ impl ResponseError for ApiError {
             | Self::BodyMd5
             | Self::Signature { .. } => StatusCode::UNAUTHORIZED,
             Self::AppDisabled => StatusCode::FORBIDDEN,
-            Self::UnknownApp | Self::UnknownSocket | Self::UnknownLock | Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::UnknownApp | Self::UnknownSocket | Self::UnknownLock | Self::UnknownDeadLetter | Self::UnknownPath => {
+                StatusCode::NOT_FOUND
+            }
             Self::LockOver => StatusCode::CONFLICT,
             Self::NoStore => StatusCode::NOT_IMPLEMENTED,
             Self::TooFast { .. } => StatusCode::TOO_MANY_REQUESTS,

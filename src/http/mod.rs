@@ -20,6 +20,7 @@ mod query;
 mod signed;
 mod sockets;
 mod users;
+mod webhooks;
 
 #[cfg(test)]
 #[path = "../../tests/fuzz/http.rs"]
@@ -84,6 +85,14 @@ pub(crate) fn configure(cfg: &mut web::ServiceConfig) {
         .service(web::resource(RELEASE).app_data(RouteTemplate(RELEASE)).guard(Post()).to(locks::release))
         // A resource is any text: `doc/7` may come with its slash escaped, or not.
         .service(get("/apps/{app_id}/locks/{resource:.+}", locks::show))
+        .service(get("/apps/{app_id}/webhooks", webhooks::list))
+        .service(
+            only("/apps/{app_id}/webhooks/dead", web::delete().to(webhooks::forget_all), "GET, DELETE")
+                .route(web::get().to(webhooks::dead)),
+        )
+        .service(post("/apps/{app_id}/webhooks/dead/replay", webhooks::replay_all))
+        .service(only("/apps/{app_id}/webhooks/dead/{id}", web::delete().to(webhooks::forget), "DELETE"))
+        .service(post("/apps/{app_id}/webhooks/dead/{id}/replay", webhooks::replay))
         .service(health("/", health::root))
         .service(health("/up", health::up))
         .service(health("/ready", health::ready))

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    ServerError, feed,
+    ServerError, endpoints, feed,
     listeners::{self, Configured},
     metrics::StoreSources,
     store::{self, OpenStore},
@@ -15,10 +15,14 @@ use crate::{
     cluster::Broker,
     config::{OnDoubt, Settings, StoreSettings},
     lifecycle::{
-        BoxedListener, Dispatcher, DispatcherParts, DispatcherSettings, DoorbellSettings, LockSettings, Node, Recorder,
+        BoxedListener, Deliveries, Dispatcher, DispatcherParts, DispatcherSettings, DoorbellSettings, LockSettings, Node, Recorder,
         store::{LifecycleStore, MeasuredStore},
+        take_places,
     },
 };
+
+/// How long a stop waits for endpoints to take what was just recorded, though it is not lost if they do not.
+const LAST_WEBHOOKS: Duration = Duration::from_millis(500);
 
 /// Opens the store, makes this process a node and starts its listeners; `None` without a store. Returns when everything is swept that
 /// a former life of this node left behind. Webhooks need a store, too: without one they have their own in memory, which keeps no locks.
@@ -33,10 +37,13 @@ pub(super) async fn start(settings: &Settings, broker: &Broker, own: Vec<BoxedLi
         (None, None) => return Ok(None),
     };
     let locks = lock_settings(&settings.store, &store);
+    listeners.extend(endpoints::configured(settings)?);
     let measured = MeasuredStore::new(Arc::clone(&store.store));
     let calls = Arc::clone(measured.stats());
     let measured: Arc<dyn LifecycleStore> = Arc::new(measured);
     let node = Node::start(Arc::clone(&measured), locks, Arc::new(broker.notices()), readers).await?;
+    // Before anything is recorded: an endpoint is owed what happens from its start on.
+    take_places(&*store.store, &listeners).await?;
     let dispatcher = Dispatcher::start(DispatcherParts {
         store: measured,
         postgres: store.postgres.clone(),
@@ -48,6 +55,7 @@ pub(super) async fn start(settings: &Settings, broker: &Broker, own: Vec<BoxedLi
     if keeps_locks {
         broker.set_locks(node.locks().clone());
     }
+    broker.set_deliveries(Deliveries::new(Arc::clone(&store.store), endpoints::infos(settings)));
     let recorder = feed::start(settings, &node, broker);
     let numbers = StoreSources { locks: node.locks().clone(), calls, endpoints };
     Ok(Some(Lifecycle { node, recorder, dispatcher, numbers, store }))
@@ -83,7 +91,13 @@ impl Lifecycle {
         if let Some(recorder) = recorder {
             feed::finish(recorder, &store, &node, grace).await;
         }
-        let grace = grace.saturating_sub(began.elapsed());
+        let left = |grace: Duration| grace.saturating_sub(began.elapsed());
+        // What a store that ends with this process still owes then would be lost; any other keeps it for the next start, or another node.
+        let patience = if store.fleeting.is_some() { left(grace) } else { left(grace).min(LAST_WEBHOOKS) };
+        if !dispatcher.drained(patience).await && store.fleeting.is_some() {
+            tracing::warn!("Webhooks that no endpoint took in time are lost: the store is in memory");
+        }
+        let grace = left(grace);
         let (listeners, ()) = tokio::join!(tokio::time::timeout(grace, dispatcher.stop()), node.leave(grace));
         if listeners.is_err() {
             tracing::warn!("Leaving listeners in the midst of their work: other nodes, or the next start, do it again");

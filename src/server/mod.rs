@@ -5,6 +5,7 @@
 mod bootstrap;
 mod builder;
 mod desk;
+pub(crate) mod endpoints;
 mod error;
 mod feed;
 mod hold_rules;

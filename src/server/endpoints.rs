@@ -1,0 +1,61 @@
+//! `[[apps.webhooks]]`: who is told of what happens on channels, from settings.
+
+use super::ServerError;
+use crate::{
+    config::{AppSettings, Settings, WebhookEndpointSettings},
+    domain::WebhookKind,
+    lifecycle::{self, Batching, BoxedListener, EndpointInfo, EndpointOptions, PostSettings, WebhookEndpoint},
+    protocol::SigningKey,
+};
+
+/// Makes them.
+///
+/// # Errors
+/// [`ServerError::Listener`] when one cannot work as it is configured.
+pub(super) fn configured(settings: &Settings) -> Result<Vec<BoxedListener>, ServerError> {
+    let mut made = Vec::new();
+    for (app, name, endpoint) in all(settings) {
+        let broken = |reason: String| ServerError::Listener { name: format!("{name} (webhooks of app {})", app.id), reason };
+        let settings = lifecycle::WebhookEndpointSettings {
+            name: name.clone(),
+            filter: endpoint.filter(),
+            options: EndpointOptions {
+                app: app.id.clone(),
+                batch: endpoint.batch.then_some(Batching { window: endpoint.batch_window, most: endpoint.max_batch }),
+                retry_for: endpoint.retry_for,
+                order_for: endpoint.order_for,
+                timeout: endpoint.timeout,
+            },
+            post: PostSettings {
+                url: endpoint.url.expose().to_owned(),
+                app_key: app.key.clone(),
+                signing_key: SigningKey::new(app.secret.expose()),
+                headers: endpoint.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
+                timeout: endpoint.timeout,
+            },
+        };
+        made.push(BoxedListener::endpoint(WebhookEndpoint::try_new(settings).map_err(|error| broken(error.to_string()))?));
+    }
+    Ok(made)
+}
+
+/// What may be shown of them.
+pub(crate) fn infos(settings: &Settings) -> Vec<EndpointInfo> {
+    let info = |(app, name, endpoint): (&AppSettings, String, &WebhookEndpointSettings)| EndpointInfo {
+        app: app.id.clone(),
+        endpoint: name,
+        url: endpoint.url.to_string(),
+        events: WebhookKind::ALL.iter().filter(|kind| endpoint.filter().has_kind(**kind)).map(|kind| kind.as_str()).collect(),
+        channel_prefix: endpoint.channel_prefix.clone(),
+        channel_suffix: endpoint.channel_suffix.clone(),
+        batch: endpoint.batch,
+    };
+    all(settings).map(info).collect()
+}
+
+fn all(settings: &Settings) -> impl Iterator<Item = (&AppSettings, String, &WebhookEndpointSettings)> {
+    settings.apps.iter().flat_map(|app| {
+        let names = WebhookEndpointSettings::names(&app.webhooks);
+        names.into_iter().zip(&app.webhooks).map(move |(name, endpoint)| (app, name, endpoint))
+    })
+}
