@@ -53,6 +53,8 @@ pub mod docs {
     pub mod webhooks {}
     #[doc = include_str!("docs/metrics.md")]
     pub mod metrics {}
+    #[doc = include_str!("docs/proxies.md")]
+    pub mod proxies {}
     #[doc = include_str!("docs/threat-model.md")]
     pub mod threat_model {}
     #[doc = include_str!("docs/decisions/0001-the-outbox-ends-connections.md")]

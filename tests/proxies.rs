@@ -284,3 +284,11 @@ fn only_a_trusted_unix_socket_names_clients() {
         assert_eq!(http.get("/sockets", &[]).json()["sockets"][0]["remote_ip"], expected, "{proxies}");
     }
 }
+
+#[test]
+fn the_documentation_shows_the_nginx_configuration_that_is_shipped_and_tested() {
+    let read = |path: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let shipped = read("config/deploy/nginx.conf");
+    let body = &shipped[shipped.find("# A WebSocket keeps").unwrap()..];
+    assert!(read("src/docs/proxies.md").contains(&format!("```nginx\n{body}```")));
+}
