@@ -6,6 +6,7 @@
 mod deliveries;
 mod dispatcher;
 mod doorbell;
+mod due;
 #[cfg(test)]
 mod fake_store;
 mod handover;

@@ -14,6 +14,7 @@ use tokio::{task::JoinSet, time::MissedTickBehavior};
 
 use super::{
     doorbell::Doorbell,
+    due::Due,
     hold_table::Notice,
     lane_queue::LaneLimits,
     lanes::Lanes,
@@ -30,6 +31,7 @@ use super::{
 pub(crate) struct Node {
     locks: LockManager,
     doorbell: Doorbell,
+    due: Arc<Due>,
     tasks: JoinSet<()>,
 }
 
@@ -59,15 +61,16 @@ impl Node {
         locks.lanes().write_as(incarnation);
         let doorbell = Doorbell::start(Arc::clone(locks.store()), Arc::clone(locks.lanes().written()), locks.settings().doorbell);
         let fenced_nodes = Arc::new(AtomicBool::new(true));
+        let due = Arc::<Due>::default();
         let mut tasks = JoinSet::new();
         let (silent, verdicts) = (false, JoinSet::new());
         let beat = Beat { locks: locks.clone(), incarnation, observer, silent, fenced_nodes: Arc::clone(&fenced_nodes), verdicts };
         tasks.spawn(watched("heartbeat", locks.clone(), beat.run()));
-        tasks.spawn(watched("sweep", locks.clone(), upkeep::sweep(locks.clone(), fenced_nodes)));
+        tasks.spawn(watched("sweep", locks.clone(), upkeep::sweep(locks.clone(), fenced_nodes, Arc::clone(&due))));
         tasks.spawn(watched("comparison with the store", locks.clone(), upkeep::reconcile(locks.clone())));
         tasks.spawn(watched("retention", locks.clone(), upkeep::retain(locks.clone())));
         tasks.spawn(watched("reader of the log", locks.clone(), tail::follow(locks.clone(), doorbell.subscribe(), from, readers)));
-        Ok(Self { locks, doorbell, tasks })
+        Ok(Self { locks, doorbell, due, tasks })
     }
 
     /// The locks it keeps.
@@ -82,7 +85,7 @@ impl Node {
 
     /// Starts to record what happens on channels. To be called on the runtime that outlives connections, before anybody may connect.
     pub(crate) fn record(&self, settings: RecorderSettings) -> Recorder {
-        Recorder::start(Arc::clone(self.locks.store()), self.locks.lanes().clone(), settings)
+        Recorder::start(Arc::clone(self.locks.store()), self.locks.lanes().clone(), Arc::clone(&self.due), settings)
     }
 
     /// Sweeps now what is due.

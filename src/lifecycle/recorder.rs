@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use super::{
+    due::Due,
     lanes::Lanes,
     record_queue::{Happening, Key, RecordLimits, RecordQueue},
     store::{Incarnation, Sighting, Sightings, StoreError, StoreFuture},
@@ -39,6 +40,8 @@ const EVENT_OVERHEAD: usize = 256;
 /// How long to wait after a batch without an answer: doubled each time, up to a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The database measures the delay, and its clock may run a little slower.
+const LITTLE: Duration = Duration::from_millis(5);
 /// How often it is said that something is lost.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
@@ -91,8 +94,9 @@ struct Shared {
 }
 
 impl Recorder {
-    /// Starts it on the runtime this is called on. It writes as the incarnation that the lanes write as, and waits for one.
-    pub(super) fn start<W: RecordWriter + ?Sized>(store: Arc<W>, lanes: Lanes, settings: RecorderSettings) -> Self {
+    /// Starts it on the runtime this is called on. It writes as the incarnation that the lanes write as, and waits for one; `due` is told
+    /// when the delay of what it records is over.
+    pub(super) fn start<W: RecordWriter + ?Sized>(store: Arc<W>, lanes: Lanes, due: Arc<Due>, settings: RecorderSettings) -> Self {
         let RecorderSettings { apps, delay, queue_size } = settings;
         let limits = RecordLimits { batch: BATCH, batch_bytes: BATCH_BYTES, changes: CHANGES, event_bytes: queue_size };
         let queue = RecordQueue::new(apps.iter().map(|app| app.id.clone()), delay, limits);
@@ -101,7 +105,9 @@ impl Recorder {
         let watches = apps.into_iter().enumerate().map(watch).collect();
         let mut task = JoinSet::new();
         let node = lanes.node();
-        task.spawn(Running { store, lanes, node, shared: Arc::clone(&shared), written_as: None, silent: false, complained: None }.run());
+        task.spawn(
+            Running { store, lanes, due, node, shared: Arc::clone(&shared), written_as: None, silent: false, complained: None }.run(),
+        );
         Self { watches, shared, _task: task }
     }
 
@@ -183,6 +189,7 @@ fn can_be_recorded(user_id: &str) -> bool {
 struct Running<W: ?Sized> {
     store: Arc<W>,
     lanes: Lanes,
+    due: Arc<Due>,
     node: watch::Receiver<Option<Incarnation>>,
     shared: Arc<Shared>,
     /// The incarnation that what is recorded was recorded for.
@@ -235,6 +242,9 @@ impl<W: RecordWriter + ?Sized> Running<W> {
                 }
                 self.shared.queue.lock().recorded();
                 self.lanes.written().notify_one();
+                if !batch.delay.is_zero() && batch.seen.iter().any(|sighting| matches!(sighting, Sighting::Absent { .. })) {
+                    self.due.at(tokio::time::Instant::now() + batch.delay + LITTLE);
+                }
             }
             Err(StoreError::Fenced) => self.lanes.found_fenced(node),
             Err(error) if error.is_retryable() => {

@@ -43,7 +43,7 @@ async fn recorder(filters: Vec<WebhookFilter>) -> (Recorder, Arc<Script>, Lanes)
     let lanes = Lanes::start(store, LaneLimits::default(), StoreLimits::default());
     let (script, apps) = (Arc::<Script>::default(), vec![WatchedApp { id: "shop".to_owned(), filters }]);
     let settings = RecorderSettings { apps, delay: Duration::from_secs(3), queue_size: 10_000 };
-    (Recorder::start(Arc::clone(&script), lanes.clone(), settings), script, lanes)
+    (Recorder::start(Arc::clone(&script), lanes.clone(), Arc::default(), settings), script, lanes)
 }
 
 fn filter(kinds: &[WebhookKind], prefix: &str) -> WebhookFilter {

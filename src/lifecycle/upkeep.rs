@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     LockManager,
+    due::Due,
     hold_table::Place,
     lock_manager::Release,
     store::{CloseCause, Ending, HoldDigest, HoldId, Incarnation, LockState, Shard, StoreError, Swept, mutants},
@@ -24,12 +25,15 @@ const RETAIN_EVERY: Duration = Duration::from_secs(60);
 const RETAIN_AT_ONCE: u32 = 5_000;
 
 /// Releases the holds of dead nodes and ends graces that are over, for as long as it runs.
-pub(super) async fn sweep(locks: LockManager, fenced_nodes: Arc<AtomicBool>) {
+pub(super) async fn sweep(locks: LockManager, fenced_nodes: Arc<AtomicBool>, due: Arc<Due>) {
     let period = locks.settings().sweep_interval;
     loop {
         // Nodes that sweep in step find each other at work.
         let jitter = period.mul_f64(0.2 * random_fraction());
-        tokio::time::sleep(period - jitter).await;
+        tokio::select! {
+            () = tokio::time::sleep(period - jitter) => {}
+            () = due.next() => {}
+        }
         let Some(node) = locks.incarnation() else { continue };
         let swept = async {
             sweep_all(&locks, node).await?;
