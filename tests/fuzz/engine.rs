@@ -158,7 +158,10 @@ impl Fuzz {
             1 => input[at] = dice.below(256) as u8,
             2 => drop(input.drain(at..end)),
             3 => drop(input.drain(at..)),
-            4 => insert(input, at, &input[at..end].to_vec()),
+            4 => {
+                let again = input[at..end].to_vec();
+                insert(input, at, &again);
+            }
             5..=7 => insert(input, at, &self.tokens[dice.below(self.tokens.len())]),
             8 => drop(input.splice(at..end, self.tokens[dice.below(self.tokens.len())].iter().copied())),
             9 => {

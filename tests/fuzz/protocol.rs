@@ -266,7 +266,7 @@ fn members_are_who_was_signed() {
         let parsed = Member::parse(&text, LIMITS);
         let member = parsed.as_ref().map(|member| (member.user_id.to_string(), member.user_info.as_deref().map(str::to_owned)));
         if let Some(expected) = expected_member(&text) {
-            assert_eq!(member, expected.as_ref().map(Clone::clone));
+            assert_eq!(member.clone().map_err(Clone::clone), expected);
         }
         if let Ok((id, info)) = &member {
             let written = format!(r#"{{"user_id":{},"user_info":{}}}"#, json!(id), info.as_deref().unwrap_or("null"));
@@ -276,7 +276,10 @@ fn members_are_who_was_signed() {
     });
 }
 
-fn expected_user(text: &str) -> Option<Result<(String, Option<Vec<String>>), MemberError>> {
+/// An id, and the ids that are watched.
+type User = (String, Option<Vec<String>>);
+
+fn expected_user(text: &str) -> Option<Result<User, MemberError>> {
     let node = match model::read(text) {
         Text::Json(node) => node,
         Text::NotJson => return Some(Err(MemberError::Invalid)),
@@ -305,7 +308,7 @@ fn users_are_who_was_signed() {
         let texts = |ids: &Vec<std::sync::Arc<str>>| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
         let user = parsed.as_ref().map(|user| (user.id.to_string(), user.watchlist.as_ref().map(texts)));
         if let Some(expected) = expected_user(&text) {
-            assert_eq!(user, expected.as_ref().map(Clone::clone));
+            assert_eq!(user.map_err(Clone::clone), expected);
         }
         if let Ok(user) = &parsed {
             assert_eq!(&*user.user_data, &*text, "what was signed is kept as it was");
