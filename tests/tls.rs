@@ -208,7 +208,7 @@ fn new_files_are_used_from_the_next_connection_on_and_broken_ones_never() {
     let complained = |of: &str, total: usize| {
         eventually(&format!("{of} is complained of"), || (complaints() == total).then_some(()));
         let log = broker.log_text();
-        assert!(log.lines().filter(|line| line.contains("Keeping")).last().unwrap().contains(of), "{log}");
+        assert!(log.lines().rfind(|line| line.contains("Keeping")).unwrap().contains(of), "{log}");
         assert_eq!(shown(&certs, address), "two");
     };
     certs.copy("three.key", "tls.key");

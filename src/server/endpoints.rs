@@ -1,18 +1,20 @@
 //! `[[apps.webhooks]]`: who is told of what happens on channels, from settings.
 
+use std::sync::Arc;
+
 use super::ServerError;
 use crate::{
     config::{AppSettings, Settings, WebhookEndpointSettings},
     domain::WebhookKind,
-    lifecycle::{self, Batching, BoxedListener, EndpointInfo, EndpointOptions, PostSettings, WebhookEndpoint},
+    lifecycle::{self, Batching, BoxedListener, EndpointInfo, EndpointOptions, PostSettings, PostStats, WebhookEndpoint},
     protocol::SigningKey,
 };
 
-/// Makes them.
+/// Makes them, each with what becomes of its requests.
 ///
 /// # Errors
 /// [`ServerError::Listener`] when one cannot work as it is configured.
-pub(super) fn configured(settings: &Settings) -> Result<Vec<BoxedListener>, ServerError> {
+pub(super) fn configured(settings: &Settings) -> Result<Vec<(BoxedListener, Arc<PostStats>)>, ServerError> {
     let mut made = Vec::new();
     for (app, name, endpoint) in all(settings) {
         let broken = |reason: String| ServerError::Listener { name: format!("{name} (webhooks of app {})", app.id), reason };
@@ -34,7 +36,9 @@ pub(super) fn configured(settings: &Settings) -> Result<Vec<BoxedListener>, Serv
                 timeout: endpoint.timeout,
             },
         };
-        made.push(BoxedListener::endpoint(WebhookEndpoint::try_new(settings).map_err(|error| broken(error.to_string()))?));
+        let endpoint = WebhookEndpoint::try_new(settings).map_err(|error| broken(error.to_string()))?;
+        let stats = Arc::clone(endpoint.stats());
+        made.push((BoxedListener::endpoint(endpoint), stats));
     }
     Ok(made)
 }

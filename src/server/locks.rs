@@ -27,7 +27,7 @@ const LAST_WEBHOOKS: Duration = Duration::from_millis(500);
 /// Opens the store, makes this process a node and starts its listeners; `None` without a store. Returns when everything is swept that
 /// a former life of this node left behind. Webhooks need a store, too: without one they have their own in memory, which keeps no locks.
 pub(super) async fn start(settings: &Settings, broker: &Broker, own: Vec<BoxedListener>) -> Result<Option<Lifecycle>, ServerError> {
-    let Configured { mut listeners, readers, endpoints } = listeners::configured(settings, broker)?;
+    let Configured { mut listeners, readers, mut endpoints } = listeners::configured(settings, broker)?;
     listeners.extend(own);
     let target = (&settings.store).into();
     let (store, keeps_locks) = match (store::serve(&target).await?, listeners.first()) {
@@ -37,7 +37,10 @@ pub(super) async fn start(settings: &Settings, broker: &Broker, own: Vec<BoxedLi
         (None, None) => return Ok(None),
     };
     let locks = lock_settings(&settings.store, &store);
-    listeners.extend(endpoints::configured(settings)?);
+    for (endpoint, stats) in endpoints::configured(settings)? {
+        endpoints.push((endpoint.name().to_owned(), stats));
+        listeners.push(endpoint);
+    }
     let measured = MeasuredStore::new(Arc::clone(&store.store));
     let calls = Arc::clone(measured.stats());
     let measured: Arc<dyn LifecycleStore> = Arc::new(measured);

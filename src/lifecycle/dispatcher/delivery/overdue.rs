@@ -159,7 +159,10 @@ impl Overdue {
         };
         self.busy.retain(|busy| *busy != key);
         let (failed, asked) = match tried {
-            Tried::Through => return drop(self.plans.remove(&key)),
+            Tried::Through => {
+                self.plans.remove(&key);
+                return;
+            }
             Tried::Doubtful(error) => {
                 tracing::debug!(listener.name = %self.reading.name, error = %error, "The store did not answer: {error}");
                 (None, None)
