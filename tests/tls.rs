@@ -177,7 +177,7 @@ fn the_second_listener_speaks_plainly_and_the_command_line_uses_it() {
     let config = format!("{}{}", certs.config(&format!("plain_bind = \"{free}\"")), one_app("force_tls = false"));
     let broker = Broker::with(config.clone());
     assert_ne!(broker.address(), free);
-    assert!(broker.log_text().contains(&format!("Listening on {free} without TLS")), "{}", broker.log_text());
+    until("it says so", || broker.log_text().contains(&format!("Listening on {free} without TLS")));
     let mut ws = Ws::open(free);
     ws.subscribe("news");
     std::fs::write(certs.path("h.toml"), config).unwrap();
@@ -280,7 +280,13 @@ fn a_handshake_that_never_ends_is_ended_and_holds_no_place() {
     certs.issue("one");
     certs.install("one");
     let broker = broker(&certs, "");
-    let before = broker.sockets();
+    // It says that it listens before all of its workers do.
+    assert!(visit(&certs, broker.address(), &[]).contains("HTTP/1.1 200"));
+    let before = eventually("the number of its sockets stays", || {
+        let before = broker.sockets();
+        std::thread::sleep(Duration::from_millis(200));
+        (broker.sockets() == before).then_some(before)
+    });
     let began = Instant::now();
     let mut silent: Vec<TcpStream> = (0..50).map(|_| TcpStream::connect(broker.address()).unwrap()).collect();
     for stream in silent.iter_mut().step_by(2) {
