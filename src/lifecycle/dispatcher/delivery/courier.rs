@@ -197,8 +197,7 @@ impl Courier {
     }
 
     fn judge(&mut self) {
-        let (gate, waited) = (self.route.gate(), self.waited());
-        self.window.judge(|failed| gate.took_since(failed), waited);
+        self.window.judge(&self.route.gate());
     }
 
     /// What failed first then or before has kept its channel for long enough.

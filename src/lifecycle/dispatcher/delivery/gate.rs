@@ -2,7 +2,7 @@
 //!
 //! One rule tells the two apart: an event failed by itself if, since its attempt ended, a request that began later was taken. Until one
 //! is, the endpoint is in doubt: a few events of different channels are tried, in rounds that come less and less often, and whichever
-//! is taken ends the doubt.
+//! is taken ends the doubt. What was last tried in an earlier round than that one says nothing: the endpoint has come back since.
 
 use std::time::Duration;
 
@@ -39,13 +39,15 @@ pub(super) struct Gate {
     doubt: Option<Doubt>,
     /// Rises with each round of each doubt.
     round: u64,
+    /// The one in which the last doubt ended.
+    ended: u64,
     /// When the newest of the requests that were taken had begun.
     last_good: Option<Instant>,
 }
 
 impl Gate {
     pub(super) fn new(pace: Pace) -> Self {
-        Self { pace, doubt: None, round: 0, last_good: None }
+        Self { pace, doubt: None, round: 0, ended: 0, last_good: None }
     }
 
     /// Whether one more request may be sent; begins the next round if it is time.
@@ -77,7 +79,11 @@ impl Gate {
     /// The attempt was taken. True if that ends a doubt.
     pub(super) fn good(&mut self, ticket: Ticket) -> bool {
         self.last_good = self.last_good.max(Some(ticket.began));
-        self.doubt.take().is_some()
+        let ends = self.doubt.take().is_some();
+        if ends {
+            self.ended = self.round;
+        }
+        ends
     }
 
     /// The attempt failed, and it is not known whose fault that is. The round that it counts as tried in.
@@ -114,6 +120,11 @@ impl Gate {
     /// Whether something was taken that began after `failed`.
     pub(super) fn took_since(&self, failed: Instant) -> bool {
         self.last_good.is_some_and(|good| good > failed)
+    }
+
+    /// Whether the doubt that something last failed in, in `round`, went on in later rounds and is over.
+    pub(super) fn has_come_back_since(&self, round: u64) -> bool {
+        round < self.ended
     }
 
     /// How many rounds the doubt has had.

@@ -21,6 +21,7 @@ over_stores! {
     outages::events_come_in_the_order_of_their_channel_and_channels_beside_each_other,
     outages::a_new_endpoint_begins_at_the_end_and_gets_only_what_it_wants,
     outages::an_endpoint_that_takes_nothing_loses_nothing_and_nothing_is_counted,
+    outages::an_outage_longer_than_channels_wait_changes_no_order_and_puts_nothing_aside,
     outages::what_was_under_way_when_an_endpoint_fell_over_keeps_its_order,
     outages::a_request_that_hangs_delays_no_other_channel,
     outages::what_is_too_old_after_an_outage_is_a_dead_letter,

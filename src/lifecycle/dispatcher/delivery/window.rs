@@ -43,6 +43,10 @@ pub(super) struct Slot {
     round: u64,
     /// When its first attempt of its own ended, and why the last one failed.
     pub(super) failed: Option<(Instant, String)>,
+    /// An outage was to blame for its failures once. Not a second time: nothing waits for ever for an endpoint that comes and goes.
+    forgiven: bool,
+    /// A later one of its channel was taken.
+    passed: bool,
     /// Not before that, unless the endpoint is in doubt: then rounds decide.
     next: Instant,
     read_at: Instant,
@@ -120,7 +124,8 @@ impl Window {
             self.held += 1;
         }
         let event = wanted.then_some(event);
-        self.slots.push_back(Slot { position, event, state, tries: 0, round: 0, failed: None, next: now, read_at: now });
+        let (failed, forgiven, passed) = (None, false, false);
+        self.slots.push_back(Slot { position, event, state, tries: 0, round: 0, failed, forgiven, passed, next: now, read_at: now });
     }
 
     /// The next to be sent by itself: of the first entries of all channels the one that was tried least, then the oldest.
@@ -180,6 +185,11 @@ impl Window {
     /// They were taken.
     pub(super) fn done(&mut self, positions: &[i64]) {
         for position in positions {
+            let channel = slot(&self.slots, *position).and_then(|slot| slot.event.as_ref()).map(|event| &event.resource);
+            let first = channel.and_then(|channel| self.chains.get(channel)?.front()).copied();
+            if let Some(slot) = first.filter(|first| first < position).and_then(|first| self.get_mut(first)) {
+                slot.passed = true;
+            }
             self.finish(*position, State::Done);
         }
     }
@@ -217,14 +227,21 @@ impl Window {
         self.chains.values().filter_map(|chain| due(&chain)).min()
     }
 
-    /// Those that failed in a request of their own, and of which `alone` says that it was their own fault, leave: with what follows them
-    /// for their channel, or, if they failed first at `since` or before, without.
-    pub(super) fn judge(&mut self, alone: impl Fn(Instant) -> bool, since: Option<Instant>) {
-        let guilty = |slot: &Slot| slot.state == State::Waiting && slot.failed.as_ref().is_some_and(|(at, _)| alone(*at));
-        let found: Vec<i64> = self.slots.iter().filter(|slot| guilty(slot)).map(|slot| slot.position).collect();
+    /// Those that failed in a request of their own, and by themselves, leave: with what follows them for their channel, unless that has
+    /// passed them already. Those that failed in an outage that is over are as good as new.
+    pub(super) fn judge(&mut self, gate: &Gate) {
+        let mut found = Vec::new();
+        for slot in self.slots.iter_mut().filter(|slot| matches!(slot.state, State::Waiting | State::Sent)) {
+            let Some((at, _)) = &slot.failed else { continue };
+            if !slot.forgiven && gate.has_come_back_since(slot.round) {
+                (slot.failed, slot.forgiven) = (None, true);
+            } else if slot.state == State::Waiting && gate.took_since(*at) {
+                found.push(slot.position);
+            }
+        }
         for position in found {
             let Some(slot) = self.get_mut(position) else { continue };
-            if slot.failed.as_ref().is_some_and(|(at, _)| since.is_some_and(|since| *at <= since)) {
+            if slot.passed {
                 slot.state = State::Late;
                 self.unchain(position);
                 continue;

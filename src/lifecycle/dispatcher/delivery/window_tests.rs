@@ -63,7 +63,7 @@ async fn what_failed_by_itself_takes_what_follows_it_for_its_channel_along() {
     assert_eq!(other.len(), 2);
     let round = gate.bad(poison, Instant::now(), &Retry::new("no"));
     window.failed(&[1], &failure(round));
-    window.judge(|at| gate.took_since(at), None);
+    window.judge(&gate);
     assert_eq!(window.front().unwrap().state, State::Waiting, "nothing else is known to be taken");
     assert_eq!(window.next_single(&gate, i64::MAX, Instant::now()), None, "it had its try, and what follows it waits for it");
     window.done(&[2]);
@@ -72,7 +72,7 @@ async fn what_failed_by_itself_takes_what_follows_it_for_its_channel_along() {
     window.send(&[4]);
     gate.good(ticket);
     window.done(&[4]);
-    window.judge(|at| gate.took_since(at), None);
+    window.judge(&gate);
     assert_eq!(window.front().unwrap().state, State::Alone);
     window.push(Delivery { event: entry(6, "a"), blocked: false }, true, Instant::now());
     window.push(Delivery { event: entry(7, "b"), blocked: false }, true, Instant::now());
@@ -106,11 +106,50 @@ async fn a_channel_that_has_waited_for_long_enough_tells_by_its_next_whose_fault
     window.send(&[2]);
     gate.good(ticket);
     window.done(&[2]);
-    window.judge(|at| gate.took_since(at), Some(long_ago));
+    window.judge(&gate);
     assert_eq!(window.front().unwrap().state, State::Late);
     assert_eq!(window.next_single(&gate, i64::MAX, Instant::now()), Some(3), "nothing waits for it");
     window.pop_parked();
     assert_eq!(window.done_upto(), Some(2));
+}
+
+/// Sends one; it fails.
+fn fails(window: &mut Window, gate: &mut Gate, position: i64) {
+    let ticket = gate.send(Instant::now());
+    window.send(&[position]);
+    let round = gate.bad(ticket, Instant::now(), &Retry::new("no"));
+    window.failed(&[position], &failure(round));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_that_is_over_is_nobodys_fault_but_only_once() {
+    let (mut window, mut gate) = (window(&["a", "b", "c", "d", "b", "c", "a"]), Gate::new(Pace::WEBHOOKS));
+    (1..=3).for_each(|position| fails(&mut window, &mut gate, position));
+    tokio::time::advance(Duration::from_secs(600)).await;
+    assert!(gate.may_send(Instant::now()));
+    fails(&mut window, &mut gate, 2);
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let ticket = gate.send(Instant::now());
+    window.send(&[4]);
+    gate.good(ticket);
+    window.done(&[4]);
+    window.judge(&gate);
+    let states = |window: &Window| window.slots.iter().map(|slot| slot.state.clone()).collect::<Vec<_>>();
+    use State::*;
+    assert_eq!(states(&window), [Waiting, Alone, Waiting, Done, Behind, Waiting, Waiting], "it failed where another was taken");
+    // The next outage is over before its second round, and the one after it is not.
+    for (rounds, position) in [(1, 1), (2, 3)] {
+        fails(&mut window, &mut gate, position);
+        if rounds > 1 {
+            tokio::time::advance(Duration::from_secs(600)).await;
+            assert!(gate.may_send(Instant::now()));
+        }
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let ticket = gate.send(Instant::now());
+        gate.good(ticket);
+        window.judge(&gate);
+    }
+    assert_eq!(states(&window), [Alone, Alone, Alone, Done, Behind, Behind, Behind]);
 }
 
 #[tokio::test(start_paused = true)]

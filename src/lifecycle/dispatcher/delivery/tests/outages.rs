@@ -65,6 +65,21 @@ pub(super) async fn an_endpoint_that_takes_nothing_loses_nothing_and_nothing_is_
     }
 }
 
+pub(super) async fn an_outage_longer_than_channels_wait_changes_no_order_and_puts_nothing_aside(hooks: Hooks) {
+    let receiver = Receiver::with(|options| options.order_for = Duration::from_millis(300));
+    receiver.does(|_| refuses());
+    let dispatcher = hooks.serve(&receiver).await;
+    hooks.record(&numbered(5, 0, 40)).await;
+    eventually("every channel is tried", async || (0..5).all(|ch| receiver.attempts_of(&format!("ch{ch}")).len() > 1)).await;
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    receiver.heals();
+    hooks.settled().await;
+    for channel in 0..5 {
+        assert_eq!(receiver.of(&format!("ch{channel}")), expected(5, channel, 40));
+    }
+    dispatcher.stop().await;
+}
+
 pub(super) async fn what_was_under_way_when_an_endpoint_fell_over_keeps_its_order(hooks: Hooks) {
     let (receiver, up, seen) = (Receiver::new(), Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
     let (is_up, count) = (Arc::clone(&up), Arc::clone(&seen));
