@@ -2,7 +2,7 @@
 //!
 //! It is told under the locks of the channels ([`ChannelWatch`]) and never makes them wait: what is told goes into a queue, and one task
 //! takes it to the store, batch after batch. What comes first and last over all nodes, and how long the last is waited for, is the
-//! store's to decide ([`LifecycleStore::record`]). Start with `record_queue`, which has the rules.
+//! store's to decide ([`record`](super::store::LifecycleStore::record)). Start with `record_queue`, which has the rules.
 
 use std::{
     sync::Arc,

@@ -2,7 +2,7 @@
 //! waiting while nothing is taken, and events that are given up by their age.
 //!
 //! A [`Courier`] works on the one shard that an application's webhooks are in; [`Overdue`] tries again what it has put aside. Both share
-//! a [`Route`], whose [`gate`](gate) knows whether the endpoint takes anything.
+//! a [`Route`], whose [`gate`] knows whether the endpoint takes anything.
 
 mod courier;
 mod gate;
