@@ -78,6 +78,8 @@ mod terminate;
 mod tls;
 mod watchlist;
 mod webhooks_crowd;
+mod webhooks_delivery;
 mod webhooks_feed;
 mod webhooks_nodes;
+mod webhooks_operate;
 mod webhooks_received;

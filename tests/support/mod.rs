@@ -24,7 +24,7 @@ pub(crate) use example::example;
 pub(crate) use feed::Feed;
 pub(crate) use frame::{Event, Frame, decode, frame, member, wire};
 pub(crate) use http::{Answer, Http, request_bytes};
-pub(crate) use receiver::Receiver;
+pub(crate) use receiver::{Receiver, Reply, Request};
 pub(crate) use sign::{APP, App, OTHER, Query, hmac_hex, jwt, md5_hex, now_seconds, query_string, user_auth};
 pub(crate) use ws::Ws;
 

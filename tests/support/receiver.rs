@@ -3,11 +3,8 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU16, Ordering},
-    },
-    time::Instant,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -20,9 +17,21 @@ pub(crate) struct Request {
     pub(crate) head: String,
     pub(crate) body: String,
     pub(crate) at: Instant,
-    /// What it was answered.
+    /// What it was answered; 0 if it was not.
     pub(crate) status: u16,
 }
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reply {
+    Status(u16),
+    /// These bytes, and the end of the connection.
+    Bytes(&'static str),
+    /// Nothing, for so long; then the end of the connection.
+    Hang(Duration),
+}
+
+type Script = Arc<dyn Fn(&str) -> Reply + Send + Sync>;
 
 impl Request {
     /// A header that must be there, once.
@@ -50,22 +59,32 @@ impl Request {
 pub(crate) struct Receiver {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
-    status: Arc<AtomicU16>,
+    script: Arc<Mutex<Script>>,
 }
 
 impl Receiver {
     pub(crate) fn start() -> Receiver {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let (requests, status) = (Arc::<Mutex<Vec<_>>>::default(), Arc::new(AtomicU16::new(200)));
-        let receiver = Receiver { address, requests: Arc::clone(&requests), status: Arc::clone(&status) };
+        let receiver = Receiver::nowhere();
+        receiver.listen();
+        receiver
+    }
+
+    /// An address where nothing listens yet.
+    pub(crate) fn nowhere() -> Receiver {
+        let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("an address");
+        let script: Script = Arc::new(|_| Reply::Status(200));
+        Receiver { address, requests: Arc::default(), script: Arc::new(Mutex::new(script)) }
+    }
+
+    pub(crate) fn listen(&self) {
+        let listener = TcpListener::bind(self.address).expect("the port is free");
+        let (requests, script) = (Arc::clone(&self.requests), Arc::clone(&self.script));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (requests, status) = (Arc::clone(&requests), Arc::clone(&status));
-                std::thread::spawn(move || serve(stream, &requests, &status));
+                let (requests, script) = (Arc::clone(&requests), Arc::clone(&script));
+                std::thread::spawn(move || serve(stream, &requests, &script));
             }
         });
-        receiver
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -74,7 +93,12 @@ impl Receiver {
 
     /// From here on every request is answered so.
     pub(crate) fn answer(&self, status: u16) {
-        self.status.store(status, Ordering::SeqCst);
+        self.does(move |_| Reply::Status(status));
+    }
+
+    /// From here on every request is answered as its body asks for.
+    pub(crate) fn does(&self, script: impl Fn(&str) -> Reply + Send + Sync + 'static) {
+        *self.script.lock().expect("not poisoned") = Arc::new(script);
     }
 
     pub(crate) fn got(&self) -> Vec<Request> {
@@ -87,7 +111,7 @@ impl Receiver {
     }
 }
 
-fn serve(mut stream: TcpStream, requests: &Mutex<Vec<Request>>, status: &AtomicU16) {
+fn serve(mut stream: TcpStream, requests: &Mutex<Vec<Request>>, script: &Mutex<Script>) {
     let mut bytes = Vec::new();
     let mut chunk = [0; 4096];
     loop {
@@ -106,9 +130,23 @@ fn serve(mut stream: TcpStream, requests: &Mutex<Vec<Request>>, status: &AtomicU
             }
         };
         bytes.clear();
-        let status = status.load(Ordering::SeqCst);
+        let script = Arc::clone(&*script.lock().expect("not poisoned"));
+        let reply = script(&body);
+        let status = if let Reply::Status(status) = reply { status } else { 0 };
         requests.lock().expect("not poisoned").push(Request { head, body, at: Instant::now(), status });
-        if stream.write_all(format!("HTTP/1.1 {status} Answer\r\ncontent-length: 0\r\n\r\n").as_bytes()).is_err() {
+        let more = match reply {
+            // Where a redirect would lead, if it were followed.
+            Reply::Status(status) => {
+                let elsewhere = if (300..400).contains(&status) { "location: /elsewhere\r\n" } else { "" };
+                stream.write_all(format!("HTTP/1.1 {status} Answer\r\n{elsewhere}content-length: 0\r\n\r\n").as_bytes()).is_ok()
+            }
+            Reply::Bytes(bytes) => stream.write_all(bytes.as_bytes()).is_ok() && false,
+            Reply::Hang(time) => {
+                std::thread::sleep(time);
+                false
+            }
+        };
+        if !more {
             return;
         }
     }

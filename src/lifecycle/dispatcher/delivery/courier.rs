@@ -33,6 +33,9 @@ const MOST_AHEAD: usize = 10_000;
 const STORE_AFTER: Duration = Duration::from_millis(200);
 /// And so many entries at the latest.
 const STORE_MANY: i64 = 100;
+/// If so many events failed and none was taken, what is too old is given up without a try of its own: an endpoint that hangs would not
+/// even see all of them.
+const MANY_FAILED: usize = 8;
 /// How long to wait when the log is not there that should be.
 const READ_AGAIN: Duration = Duration::from_millis(100);
 /// After so many failures of a request with several events they are sent one by one.

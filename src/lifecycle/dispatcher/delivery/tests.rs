@@ -27,6 +27,8 @@ over_stores! {
     outages::what_is_too_old_after_an_outage_is_a_dead_letter,
     outages::a_stop_and_a_kill_leave_owed_what_was_not_taken,
     outages::two_nodes_deliver_each_event_once_and_one_takes_over,
+    outages::the_place_of_an_endpoint_that_nobody_has_any_more_is_dropped_after_a_while,
+    outages::a_stop_can_wait_until_all_is_delivered_but_not_for_ever,
     aside::an_event_that_fails_alone_holds_up_its_channel_and_nobody_else,
     aside::after_a_while_its_channel_passes_it_and_it_is_still_tried,
     aside::an_event_that_is_never_taken_is_a_dead_letter_that_an_operator_can_replay,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{super::window::State, Courier, READ_AGAIN, STORE_AFTER, STORE_MANY};
+use super::{super::window::State, Courier, MANY_FAILED, READ_AGAIN, STORE_AFTER, STORE_MANY};
 use crate::lifecycle::{
     listener::Delivered,
     store::{Ack, Claim, ParkReason, Step, StoreError},
@@ -51,8 +51,8 @@ impl Courier {
                     step
                 }
                 (State::Behind, _) => self.park(ParkReason::BehindPoison, None).await?,
-                // One that was not tried itself shares the fate of those that were, but not that of a single one.
-                (State::Waiting, Some(event)) if self.route.is_overdue(event) && (front.tries > 0 || self.failing.len() > 1) => {
+                // One that was not tried itself shares the fate of others only if they were many.
+                (State::Waiting, Some(event)) if self.route.is_overdue(event) && (front.tries > 0 || self.failing.len() >= MANY_FAILED) => {
                     let Some(error) = self.route.long_outage(Instant::now()) else { return Ok(Step::Done) };
                     let event = event.clone();
                     let step = self.park(ParkReason::Dead, Some(&error)).await?;

@@ -174,7 +174,11 @@ impl Hooks {
     /// Starts it, and waits until it has its place at the end of the log.
     pub(super) async fn serve(&self, receiver: &Arc<Receiver>) -> Dispatcher {
         let dispatcher = self.start("node-1", &[receiver]);
-        eventually("it has its place", async || !self.world.store.consumers().await.unwrap().is_empty()).await;
+        eventually("it has its place", async || {
+            let rows = self.world.store.consumers().await.unwrap();
+            rows.iter().any(|row| row.name == receiver.consumer)
+        })
+        .await;
         dispatcher
     }
 
@@ -197,7 +201,11 @@ impl Hooks {
 
 /// As in the product, but for the times that a test would wait for.
 pub(super) fn fast() -> DispatcherSettings {
-    DispatcherSettings { webhook_pace: Pace { first: Duration::from_millis(20), longest: Duration::from_millis(200) }, ..quick() }
+    DispatcherSettings {
+        webhook_pace: Pace { first: Duration::from_millis(20), longest: Duration::from_millis(200) },
+        orphan_after: Duration::from_millis(300),
+        ..quick()
+    }
 }
 
 pub(super) fn numbered(channels: usize, from: usize, to: usize) -> Vec<String> {

@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::harness::{Answer, Hooks, Receiver, eventually, expected, numbered, refuses};
-use crate::lifecycle::listener::Retry;
+use crate::lifecycle::{
+    listener::Retry,
+    store::{Shard, StartAt},
+};
 
 pub(super) async fn events_come_in_the_order_of_their_channel_and_channels_beside_each_other(hooks: Hooks) {
     let receiver = Receiver::new();
@@ -181,4 +184,37 @@ pub(super) async fn two_nodes_deliver_each_event_once_and_one_takes_over(hooks: 
     for channel in 0..4 {
         assert_eq!(receiver.of(&format!("ch{channel}")), expected(4, channel, 80));
     }
+}
+
+pub(super) async fn the_place_of_an_endpoint_that_nobody_has_any_more_is_dropped_after_a_while(hooks: Hooks) {
+    let receiver = Receiver::with(|options| options.retry_for = Duration::from_millis(200));
+    let places = async || hooks.world.store.consumers().await.unwrap().into_iter().map(|row| row.name).collect::<Vec<_>>();
+    let shard = Shard::of_webhooks("gone", hooks.world.store.shards());
+    hooks.world.store.create_consumer_of("webhook:gone:old", shard, StartAt::End).await.unwrap();
+    hooks.world.store.create_consumer_of("not-webhook:old", shard, StartAt::End).await.unwrap();
+    let dispatcher = hooks.serve(&receiver).await;
+    eventually("it is dropped", async || !places().await.contains(&"webhook:gone:old".to_owned())).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(places().await, ["not-webhook:old", "webhook:app:shop"], "and nothing else");
+    dispatcher.stop().await;
+    // Nobody has it now, but it is in the configuration of the next start.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let dispatcher = hooks.serve(&receiver).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(places().await.contains(&"webhook:app:shop".to_owned()));
+    dispatcher.stop().await;
+}
+
+pub(super) async fn a_stop_can_wait_until_all_is_delivered_but_not_for_ever(hooks: Hooks) {
+    let receiver = Receiver::new();
+    let dispatcher = hooks.serve(&receiver).await;
+    hooks.record(&numbered(3, 0, 100)).await;
+    assert!(dispatcher.drained(Duration::from_secs(10)).await);
+    assert_eq!(receiver.events().len(), 100);
+    receiver.does(|_| refuses());
+    hooks.record(&["a e1"]).await;
+    let began = Instant::now();
+    assert!(!dispatcher.drained(Duration::from_millis(300)).await);
+    assert!((250..2000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    dispatcher.stop().await;
 }
