@@ -118,7 +118,9 @@ impl Courier {
         let (mut leave, mut heads, route) = (self.leave.clone(), self.reading.node.heads.clone(), Arc::clone(&self.route));
         let shard = usize::try_from(self.claim.shard.0).unwrap_or(0);
         loop {
-            if Instant::now() >= self.store_next {
+            // What falls due from here on has not been looked at in this turn.
+            let turn = Instant::now();
+            if turn >= self.store_next {
                 match self.store_and_read().await {
                     Ok(Step::Lost) => return,
                     Ok(Step::Done) => self.store_errors = 0,
@@ -127,7 +129,7 @@ impl Courier {
             }
             self.send();
             let may_read = Instant::now() >= self.store_next && self.has_room();
-            let (wake, read) = (self.wake(), self.window.last().unwrap_or(self.claim.position));
+            let (wake, read) = (self.wake(turn), self.window.last().unwrap_or(self.claim.position));
             tokio::select! {
                 () = raised(&mut leave) => return self.leave().await,
                 Some(landed) = self.flights.join_next() => match landed {
@@ -152,13 +154,12 @@ impl Courier {
         self.window.unfinished() < MOST_UNFINISHED && self.window.span() < MOST_AHEAD
     }
 
-    /// When there is something to do though nothing happens.
-    fn wake(&self) -> Instant {
-        let now = Instant::now();
-        let later = now + Duration::from_secs(3600);
+    /// When there is something to do though nothing happens: the first that falls due after this.
+    fn wake(&self, after: Instant) -> Instant {
+        let later = after + Duration::from_secs(3600);
         let offset = self.window.done_upto().map(|_| self.stored + STORE_AFTER);
-        let times = [Some(self.store_next), offset, self.route.gate().next_round(), self.batch_due, self.window.next_due(now)];
-        times.into_iter().flatten().filter(|time| *time > now).fold(later, Instant::min)
+        let times = [Some(self.store_next), offset, self.route.gate().next_round(), self.batch_due, self.window.next_due(after)];
+        times.into_iter().flatten().filter(|time| *time > after).fold(later, Instant::min)
     }
 
     fn trouble(&mut self, error: &StoreError) {
