@@ -11,8 +11,8 @@ use crate::{
 
 /// Longest name that somebody makes up, in bytes.
 const MAX_NAME: usize = 200;
-/// Longest name of a webhook's endpoint, in bytes.
-const MAX_ENDPOINT_NAME: usize = 64;
+/// Longest name of a webhook's endpoint, in bytes: with the longest id of an application it makes the longest name of a consumer.
+const MAX_ENDPOINT_NAME: usize = 63;
 /// Longest template of a context field, in bytes.
 const MAX_FIELD: usize = 1_024;
 
@@ -158,7 +158,7 @@ mod tests {
         accepts(event_topic, &["Order", "shop.order", "Bestellung_ä", &fits], &["", "a b", "Order*", "a\n", &longer]);
         accepts(event_type, &["OrderLocked", "Order*", "*", &fits], &["", "*Locked", "a*b", "a b", "**", &longer]);
         accepts(listener_name, &["orders", "shop:orders@eu-1", &fits], &["", "a b", "ä", "a/b", "webhook:a", &longer]);
-        accepts(endpoint_name, &["", "shop", "mail.eu-1", &fits[..64]], &["a b", "a:b", "a/b", &fits[..65]]);
+        accepts(endpoint_name, &["", "shop", "mail.eu-1", &fits[..63]], &["a b", "a:b", "a/b", &fits[..64]]);
         accepts(channel_part, &["", "presence-", ".eu", &fits], &["#server-to-user-", "a b", "a/b", "ä", &longer]);
         accepts(identifier_if_any, &["", "shop"], &["a b"]);
     }
