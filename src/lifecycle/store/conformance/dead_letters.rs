@@ -211,6 +211,8 @@ pub(super) async fn dead_letters_outlive_the_log_and_are_forgotten_themselves(ca
     let late = store.claim("late", "worker", LEASE).await.unwrap().into_iter().find(|claim| claim.shard == shard).unwrap();
     assert_eq!(names(&letters.case, &late).await, [("E5".to_owned(), false)]);
 
+    store.rewind("orders", &Cursor::start(letters.case.shards())).await.unwrap();
+    assert_eq!(letters.dead().await, ["E1 dead 0"], "who is set back does not come to it again");
     assert_eq!(store.forget_dead(Duration::from_secs(3600), 100).await.unwrap(), 0, "all are young");
     assert_eq!(store.forget_dead(Duration::ZERO, 0).await.unwrap(), 0, "bounded");
     assert_eq!(store.forget_dead(Duration::ZERO, 100).await.unwrap(), 1);

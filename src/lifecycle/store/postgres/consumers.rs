@@ -159,8 +159,10 @@ pub(super) async fn skip(connection: &mut PgConnection, name: &str, shard: Shard
 pub(super) async fn rewind(connection: &mut PgConnection, name: &str, to: &Cursor) -> Result<(), StoreError> {
     let moved = sqlx::query(
         "WITH forgotten AS (
-           DELETE FROM holdline.parked q USING unnest($2::bigint[]) WITH ORDINALITY p (position, number)
-            WHERE q.name = $1 AND q.shard = p.number - 1 AND q.position > p.position)
+           -- What it comes to again. Of what the log has no more, dead letters are all there is.
+           DELETE FROM holdline.parked q
+            USING unnest($2::bigint[]) WITH ORDINALITY p (position, number) JOIN holdline.shard_head h ON h.shard = p.number - 1
+            WHERE q.name = $1 AND q.shard = h.shard AND q.position > greatest(p.position, h.first_position - 1))
          UPDATE holdline.consumer c SET position = greatest(least(p.position, h.last_position), h.first_position - 1), epoch = c.epoch + 1,
                 owner = NULL, lease_until = NULL, attempts = 0, next_try = NULL, last_error = NULL, idle_since = clock_timestamp()
            FROM unnest($2::bigint[]) WITH ORDINALITY p (position, number) JOIN holdline.shard_head h ON h.shard = p.number - 1

@@ -158,7 +158,11 @@ pub(super) async fn skip(connection: &mut SqliteConnection, name: &str, shard: S
 pub(super) async fn rewind(connection: &mut SqliteConnection, name: &str, to: &Cursor) -> Result<(), StoreError> {
     let [position] = to.positions() else { return Err(StoreError::BadCursor) };
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let forget = sqlx::query("DELETE FROM parked WHERE name = ?1 AND position > ?2");
+    // What it comes to again. Of what the log has no more, dead letters are all there is.
+    let forget = sqlx::query(
+        "DELETE FROM parked WHERE name = ?1
+            AND position > max(?2, (SELECT h.first_position - 1 FROM shard_head h WHERE h.shard = parked.shard))",
+    );
     forget.bind(name).bind(position).execute(&mut *transaction).await?;
     let moved = sqlx::query(
         "UPDATE consumer SET position = max(min(?2, h.last_position), h.first_position - 1), epoch = epoch + 1, owner = NULL,
