@@ -31,6 +31,8 @@ use crate::{
 const BATCH: usize = 256;
 /// Bytes of events in one batch.
 const BATCH_BYTES: usize = 1_024 * 1_024;
+/// Longest name of a channel that a store keeps, in bytes.
+const MAX_CHANNEL_BYTES: usize = 512;
 /// Longest user id that a store keeps, in bytes.
 const MAX_MEMBER_BYTES: usize = 1_024;
 /// Changes of one application that wait before they are collapsed.
@@ -161,11 +163,15 @@ impl AppWatch {
 
 impl ChannelWatch for AppWatch {
     fn saw(&self, channel: &ChannelName, seen: Seen<'_>) {
+        // A batch with it would be refused, and whoever chooses names could fill the log of the process with that.
+        if channel.as_str().len() > MAX_CHANNEL_BYTES {
+            return;
+        }
         let key = |member: Option<&str>| (channel.clone(), member.map(Arc::from));
         match seen {
             Seen::Occupied => return self.change(key(None), true),
             Seen::Vacated => return self.change(key(None), false),
-            // A batch with it would be refused.
+            // The same.
             Seen::MemberAdded(user) | Seen::MemberRemoved(user) if !can_be_recorded(user) => return,
             Seen::MemberAdded(user) => return self.change(key(Some(user)), true),
             Seen::MemberRemoved(user) => return self.change(key(Some(user)), false),

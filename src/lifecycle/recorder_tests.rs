@@ -80,6 +80,10 @@ async fn only_what_some_endpoint_wants_is_recorded() {
     for unrecordable in ["", "a\0", &"x".repeat(1_025)] {
         saw(&recorder, "presence-x", Seen::MemberAdded(unrecordable));
     }
+    let unrecordable = ChannelName::parse(&format!("presence-{}", "x".repeat(504)), 1_024).unwrap();
+    for seen in [Seen::Occupied, Seen::CacheMiss, Seen::MemberAdded("7")] {
+        recorder.watches[0].saw(&unrecordable, seen);
+    }
     saw(&recorder, "private-x", Seen::Vacated);
     recorder.flushed().await;
     let miss = Sighting::Event { name: "cache_miss".to_owned(), channel: "presence-x".to_owned(), payload: serde_json::json!({}) };
