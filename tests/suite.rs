@@ -58,6 +58,7 @@ mod messages;
 mod metrics;
 mod metrics_prometheus;
 mod order;
+mod otlp;
 mod presence;
 mod presence_crowd;
 mod proxies;

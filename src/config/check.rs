@@ -24,6 +24,7 @@ impl Settings {
         self.check()?;
         self.tls.check_together()?;
         self.store.check_together()?;
+        self.otlp.check_built()?;
         self.server.check_together().map_err(|violation| violation.below("server"))?;
         for (i, app) in self.apps.iter().enumerate() {
             let earlier = &self.apps[..i];

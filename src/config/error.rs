@@ -166,6 +166,12 @@ pub enum Reason {
         /// The store, without its password.
         found: String,
     },
+    /// A part that this program was built without.
+    #[error("this program was built without it: it needs {what}")]
+    NotBuilt {
+        /// What is missing.
+        what: &'static str,
+    },
     /// No channel pattern.
     #[error(transparent)]
     Pattern(#[from] PatternError),

@@ -27,10 +27,12 @@ mod warning;
 pub use error::{ConfigError, Place, Reason, Violation};
 pub use load::{Loaded, Options, Override, load};
 pub use origin::{Origin, Origins};
+pub use rules::Share;
 pub use secret::{Secret, SecretUrl};
+pub use settings::HAS_OTLP;
 pub use settings::{
     AppLimitSettings, AppSettings, DrainSettings, HandshakeAuth, HeartbeatSettings, HoldPoint, HoldSettings, ListenerKind,
-    ListenerSettings, LogFormat, LogSettings, MetricsSettings, OnDoubt, ServerSettings, Settings, StoreKind, StoreSettings, TlsSettings,
-    WebhookEndpointSettings, WebhooksSettings,
+    ListenerSettings, LogFormat, LogSettings, MetricsSettings, OnDoubt, OtlpSettings, ServerSettings, Settings, StoreKind, StoreSettings,
+    TlsSettings, WebhookEndpointSettings, WebhooksSettings,
 };
 pub use warning::Warning;

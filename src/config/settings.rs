@@ -19,6 +19,7 @@ mod app;
 mod hold;
 mod listener;
 mod metrics;
+mod otlp;
 mod store;
 mod tls;
 mod webhook;
@@ -27,6 +28,7 @@ pub use app::{AppLimitSettings, AppSettings, HandshakeAuth};
 pub use hold::{HoldPoint, HoldSettings};
 pub use listener::{ListenerKind, ListenerSettings};
 pub use metrics::MetricsSettings;
+pub use otlp::{HAS_OTLP, OtlpSettings};
 pub use store::{OnDoubt, StoreKind, StoreSettings};
 pub use tls::TlsSettings;
 pub use webhook::{WebhookEndpointSettings, WebhooksSettings};
@@ -62,6 +64,8 @@ section! {
         webhooks: WebhooksSettings;
         /// What the broker says of itself.
         metrics: MetricsSettings;
+        /// Traces for a collector.
+        otlp: OtlpSettings;
     }
     lists {
         /// The applications. Each id and each key occurs once.

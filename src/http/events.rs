@@ -12,6 +12,7 @@ use super::{
     fields::{self, EventFields},
     info::{Attributes, ChannelMap, Info},
     signed::{Json, Signed, json},
+    trace,
 };
 use crate::{
     cluster::{NewPublication, Publication},
@@ -40,7 +41,7 @@ pub(super) async fn publish_batch(signed: Signed) -> HttpResponse {
 fn deliver_one(signed: &Signed) -> Result<Json, ApiError> {
     let event = check(&EventFields::parse(&signed.body)?, signed.app())?;
     make_way(signed, 1)?;
-    signed.broker.deliver(&signed.hub, &event.publication);
+    deliver(signed, std::slice::from_ref(&event));
     let Some(info) = event.info else { return Ok(NOTHING) };
     let now = Instant::now();
     let channels = event.publication.channels().iter();
@@ -58,9 +59,7 @@ fn deliver_batch(signed: &Signed) -> Result<Json, ApiError> {
     let items = fields::batch(&signed.body, app.limits.max_batch)?;
     let events = items.iter().map(|item| check(item, app)).collect::<Result<Vec<_>, _>>()?;
     make_way(signed, events.len())?;
-    for event in &events {
-        signed.broker.deliver(&signed.hub, &event.publication);
-    }
+    deliver(signed, &events);
     if events.iter().all(|event| event.info.is_none()) {
         return Ok(NOTHING);
     }
@@ -70,6 +69,17 @@ fn deliver_batch(signed: &Signed) -> Result<Json, ApiError> {
         _ => Attributes::default(),
     };
     json(&BatchAnswer { batch: events.iter().map(attributes).collect() })
+}
+
+/// Delivers what may be delivered, inside a span for those who trace.
+fn deliver(signed: &Signed, events: &[Checked]) {
+    let span = trace::publishing(signed, events.len());
+    if let [event] = events
+        && let Some(channel) = event.publication.channels().first()
+    {
+        trace::names(&span, channel.as_str());
+    }
+    span.in_scope(|| events.iter().for_each(|event| signed.broker.deliver(&signed.hub, &event.publication)));
 }
 
 /// Whether so many events may be published now. What could never be was refused before, and is not counted.

@@ -19,6 +19,11 @@ mod params;
 mod query;
 mod signed;
 mod sockets;
+#[cfg(not(feature = "otlp"))]
+#[path = "no_trace.rs"]
+mod trace;
+#[cfg(feature = "otlp")]
+mod trace;
 mod users;
 mod webhooks;
 

@@ -37,7 +37,8 @@ pub(super) struct Signed {
     /// The body, byte for byte.
     pub(super) body: Bytes,
     params: Vec<(String, String)>,
-    request: HttpRequest,
+    /// What it came in. Headers are not signed.
+    pub(super) request: HttpRequest,
 }
 
 /// The text of a successful answer.

@@ -56,6 +56,12 @@ pub enum ServerError {
     /// Certificate and key cannot be used.
     #[error("cannot speak TLS")]
     Tls(#[from] TlsError),
+    /// Traces cannot be sent as they are configured.
+    #[error("otlp.endpoint: {reason}")]
+    Otlp {
+        /// What is wrong.
+        reason: String,
+    },
     /// The store of locks and of the log cannot be used.
     #[error("cannot use the store")]
     Store(#[from] StoreError),

@@ -12,6 +12,11 @@ mod hold_rules;
 mod listeners;
 mod locks;
 mod metrics;
+#[cfg(not(feature = "otlp"))]
+#[path = "no_otlp.rs"]
+mod otlp;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod patience;
 mod publisher;
 mod serving;
@@ -39,11 +44,11 @@ use crate::config::Loaded;
 /// [`ServerError`] when it cannot start, or fails.
 pub(crate) fn run(loaded: Loaded) -> Result<(), ServerError> {
     let settings = loaded.settings;
-    telemetry::start(&settings.log)?;
+    let traces = telemetry::start(&settings.log, &settings.otlp)?;
     for warning in settings.warnings() {
         tracing::warn!("{warning}");
     }
-    actix::System::new().block_on(async {
+    let ended = actix::System::new().block_on(async {
         let server = Server::new(settings);
         let desk = desk::Desk::try_new(&server.settings, server.broker());
         let Some(desk) = desk else { return server.run().await };
@@ -53,5 +58,7 @@ pub(crate) fn run(loaded: Loaded) -> Result<(), ServerError> {
             tracing::info!("Order desk: {scheme}://{addr}/desk");
         }
         application.run_until_stopped().await
-    })
+    });
+    traces.finish();
+    ended
 }

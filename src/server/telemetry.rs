@@ -8,22 +8,20 @@ use std::{
 use tracing_subscriber::{
     EnvFilter,
     fmt::{self, MakeWriter},
-    layer::SubscriberExt,
-    util::SubscriberInitExt,
 };
 
-use super::ServerError;
-use crate::config::{LogFormat, LogSettings};
+use super::{ServerError, otlp};
+use crate::config::{LogFormat, LogSettings, OtlpSettings};
 
 /// What the libraries below say is of use to their developers only: an account of the workers, an error for every peer that sends bad
 /// bytes, every statement, and an error for every connection that a database which is away does not take, which the broker says itself.
 const QUIET: [&str; 4] = ["actix_server=warn", "actix_http=off", "sqlx=off", "sqlx_core=off"];
 
-/// Starts the log of the process. A second call changes nothing: the first subscriber stays.
+/// Starts the log of the process, and its spans for a collector if there is one. A second call changes nothing: the first subscriber stays.
 ///
 /// # Errors
-/// [`ServerError::LogFilter`] when the level is no filter.
-pub(super) fn start(settings: &LogSettings) -> Result<(), ServerError> {
+/// [`ServerError::LogFilter`] when the level is no filter; [`ServerError::Otlp`] when spans cannot be sent.
+pub(super) fn start(settings: &LogSettings, otlp: &OtlpSettings) -> Result<otlp::Traces, ServerError> {
     let bad_filter = |source| ServerError::LogFilter { filter: settings.level.clone(), source };
     let mut filter = EnvFilter::try_new(&settings.level).map_err(bad_filter)?;
     // A plain level is about the broker; whoever writes directives gets what they say.
@@ -37,16 +35,18 @@ pub(super) fn start(settings: &LogSettings) -> Result<(), ServerError> {
         LogFormat::Json => true,
         LogFormat::Pretty => false,
     };
-    let registry = tracing_subscriber::registry().with(filter);
     let started = if json {
-        registry.with(fmt::layer().json().flatten_event(true).with_current_span(true).with_span_list(false).with_writer(stderr)).try_init()
+        let lines = fmt::layer().json().flatten_event(true).with_current_span(true).with_span_list(false).with_writer(stderr);
+        otlp::subscribe(lines, filter, otlp)
     } else {
-        registry.with(fmt::layer().with_target(false).with_ansi(stderr().is_terminal()).with_writer(OneLine)).try_init()
+        let lines = fmt::layer().with_target(false).with_ansi(stderr().is_terminal()).with_writer(OneLine);
+        otlp::subscribe(lines, filter, otlp)
     };
-    if started.is_err() {
+    let (traces, started) = started.map_err(|error| ServerError::Otlp { reason: error.to_string() })?;
+    if !started {
         tracing::debug!("A log was there already");
     }
-    Ok(())
+    Ok(traces)
 }
 
 /// Standard error, on which every entry of the log is one line. Some of what is logged was written by strangers, who could otherwise

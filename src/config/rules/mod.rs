@@ -5,6 +5,7 @@ mod locks;
 mod net;
 mod number;
 mod quantity;
+mod ratio;
 mod table;
 mod text;
 mod url;
@@ -20,8 +21,12 @@ pub(super) use locks::{
 pub(super) use net::{no_bind_or_address, no_path_or_socket, trusted_proxy};
 pub(super) use number::{Choice, Flag, Number};
 pub(super) use quantity::{KIB, MIB, Size, Time, size_text, time_text};
+pub(super) use ratio::Ratio;
+pub use ratio::Share;
 pub(super) use table::{HeaderMap, TextMap};
-pub(super) use text::{SecretText, Text, address_if_any, directory, file_if_any, host, identifier, log_filter, origin, path_prefix};
+pub(super) use text::{
+    SecretText, Text, address_if_any, directory, file_if_any, host, identifier, log_filter, origin, path_prefix, service_name,
+};
 pub(super) use url::{UrlText, http_url, no_url_or_http, no_url_or_postgres, store_url};
 pub(super) use word::{Keyword, Word, Words, keywords};
 

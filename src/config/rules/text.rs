@@ -101,6 +101,13 @@ pub(crate) fn path_prefix(text: &str) -> Result<(), Reason> {
     Ok(())
 }
 
+/// What a service is called.
+pub(crate) fn service_name(text: &str) -> Result<(), Reason> {
+    not_empty(text)?;
+    at_most(text, MAX_IDENTIFIER)?;
+    only(text, |c| !c.is_control(), PRINTABLE)
+}
+
 /// A directory, which need not exist.
 pub(crate) fn directory(text: &str) -> Result<(), Reason> {
     not_empty(text)?;

@@ -117,3 +117,52 @@ async fn show(request: HttpRequest, registry: web::Data<Registry>) -> HttpRespon
 async fn other_method() -> HttpResponse {
     HttpResponse::MethodNotAllowed().insert_header((ALLOW, "GET, HEAD")).finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::{
+        domain::{App as Application, Conn, Join, NewConn},
+        protocol::{ChannelName, SocketId},
+    };
+
+    /// 10,000 connections on two of 5,000 channels each. The limit is far above what a release build takes, and far below what a walk
+    /// that is quadratic in anything would.
+    #[test]
+    fn a_scrape_of_a_large_node_is_cheap() {
+        let broker = Broker::new([Application::for_tests()], 0);
+        let hub = broker.app("app-id").unwrap();
+        let channels: Vec<_> = (0..5_000).map(|n| ChannelName::parse(&format!("private-{n}"), 200).unwrap()).collect();
+        let now = Instant::now();
+        for n in 0..10_000_u64 {
+            let conn = Conn::new(NewConn {
+                socket_id: SocketId::parse(&format!("{n}.{n}")).unwrap().unwrap(),
+                app: Arc::clone(hub.app()),
+                remote_ip: None,
+                worker: 0,
+                max_outbox_bytes: 1 << 20,
+                memory: Arc::clone(broker.outbox_memory()),
+                now,
+            });
+            hub.admit(&conn).unwrap();
+            hub.opened(&conn);
+            for channel in [&channels[n as usize % 5_000], &channels[(n as usize * 7 + 1) % 5_000]] {
+                hub.join(channel, &Join { conn: &conn, member: None, greeting: &[], now }).unwrap();
+            }
+        }
+        let sources = Sources { broker: broker.clone(), hooks: Arc::default(), requests: Requests::default(), store: None };
+        let registry = registry(sources);
+        let best = (0..5).map(|_| {
+            let (began, mut page) = (Instant::now(), String::new());
+            encode(&mut page, &registry).unwrap();
+            assert!(page.contains("holdline_connected{app_id=\"app-id\"} 10000\n"), "{page}");
+            assert!(page.contains("holdline_channels{app_id=\"app-id\",kind=\"private\"} 5000\n"), "{page}");
+            began.elapsed()
+        });
+        let best = best.min().unwrap_or_default();
+        println!("a scrape took {best:?}");
+        assert!(best < Duration::from_millis(250), "{best:?}");
+    }
+}
