@@ -54,7 +54,11 @@ impl Courier {
                 // One that was not tried itself shares the fate of others only if they were many.
                 (State::Waiting, Some(event)) if self.route.is_overdue(event) && (front.tries > 0 || self.failing.len() >= MANY_FAILED) => {
                     let Some(error) = self.route.long_outage(Instant::now()) else { return Ok(Step::Done) };
-                    let event = event.clone();
+                    let (event, tries) = (event.clone(), front.tries);
+                    // An outage counts against nobody; but an operator is to see that it was tried.
+                    if tries > 0 && self.claim.attempts == 0 && self.note_failure(&error, Duration::ZERO).await? == Step::Lost {
+                        return Ok(Step::Lost);
+                    }
                     let step = self.park(ParkReason::Dead, Some(&error)).await?;
                     if step == Step::Done {
                         self.route.say_dead(&event, &error);
