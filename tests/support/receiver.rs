@@ -140,7 +140,11 @@ fn serve(mut stream: TcpStream, requests: &Mutex<Vec<Request>>, script: &Mutex<S
                 let elsewhere = if (300..400).contains(&status) { "location: /elsewhere\r\n" } else { "" };
                 stream.write_all(format!("HTTP/1.1 {status} Answer\r\n{elsewhere}content-length: 0\r\n\r\n").as_bytes()).is_ok()
             }
-            Reply::Bytes(bytes) => stream.write_all(bytes.as_bytes()).is_ok() && false,
+            Reply::Bytes(bytes) => {
+                // The connection ends here, whether they arrive or not.
+                stream.write_all(bytes.as_bytes()).ok();
+                false
+            }
             Reply::Hang(time) => {
                 std::thread::sleep(time);
                 false
