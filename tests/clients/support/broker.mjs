@@ -134,9 +134,10 @@ function parsed(line) {
 function toml({ apps = [APP], drain = {}, ...sections }) {
   const all = { drain: { grace: '10s', spread: '100ms', ...drain }, ...sections };
   const lines = Object.entries(all).flatMap(([name, values]) => [`[${name}]`, ...pairs(values)]);
-  for (const { limits, ...settings } of apps) {
+  for (const { limits, webhooks = [], ...settings } of apps) {
     lines.push('[[apps]]', ...pairs(settings));
     if (limits) lines.push('[apps.limits]', ...pairs(limits));
+    for (const endpoint of webhooks) lines.push('[[apps.webhooks]]', ...pairs(endpoint));
   }
   return `${lines.join('\n')}\n`;
 }
