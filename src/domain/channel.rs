@@ -179,16 +179,17 @@ impl Channel {
             join.conn.push(frame.clone());
         }
         if self.name.kind().cache {
-            join.conn.push(match state.fresh(join.now) {
-                Some(cached) => cached.frame.clone(),
+            match state.fresh(join.now) {
+                // The bytes are the cache's: however many get them, they are there once.
+                Some(cached) => join.conn.push_shared(cached.frame.clone()),
                 None => {
                     if rules.watch.is_some() && !state.missed_recently(join.now) {
                         state.missed_at = Some(join.now);
                         self.tell(rules, Seen::CacheMiss);
                     }
-                    ServerFrame::CacheMiss { channel: self.name.as_str() }.encode()
+                    join.conn.push(ServerFrame::CacheMiss { channel: self.name.as_str() }.encode())
                 }
-            });
+            };
         }
         if rules.tell_count {
             self.tell_count(&mut state, rules, join.now);

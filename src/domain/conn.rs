@@ -251,13 +251,18 @@ pub(crate) mod tests {
 
     /// A connection of the test application whose socket id is `n.n`.
     pub(crate) fn conn(n: u64) -> Conn {
+        conn_in(n, Arc::default())
+    }
+
+    /// The same, counted there.
+    pub(crate) fn conn_in(n: u64, memory: Arc<OutboxMemory>) -> Conn {
         Conn::new(NewConn {
             socket_id: SocketId::parse(&format!("{n}.{n}")).unwrap().unwrap(),
             app: Arc::new(App::for_tests()),
             remote_ip: None,
             worker: 0,
             max_outbox_bytes: 1 << 20,
-            memory: Arc::default(),
+            memory,
             now: Instant::now(),
         })
     }
