@@ -10,7 +10,7 @@ use tokio::{task::JoinSet, time::Instant};
 
 use super::{super::reader::Reading, Route, age};
 use crate::lifecycle::{
-    listener::{Delivered, EventId, Retry},
+    listener::{Delivered, EventId, Fault, Retry},
     store::{EventRow, ParkReason, ParkedRow, StoreError},
 };
 
@@ -243,8 +243,9 @@ impl Again {
         let failed = self.failed.unwrap_or(at);
         let alone = {
             let gate = self.route.gate();
-            // Where nothing else comes that could tell, a channel does not wait for ever either.
-            let waited = at.duration_since(failed) >= self.route.endpoint.options().order_for;
+            // Where nothing else comes that could tell, a channel does not wait for ever either. But for somebody who is not there:
+            // one after the other, all that wait for their turn would pass each other.
+            let waited = retry.fault() != Fault::Outage && at.duration_since(failed) >= self.route.endpoint.options().order_for;
             !gate.in_doubt() && (attempts > 0 || waited || gate.took_since(failed))
         };
         if alone && !store.note_parked_failure(name, shard, position, retry.message()).await? {

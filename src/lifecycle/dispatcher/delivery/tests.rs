@@ -33,6 +33,7 @@ over_stores! {
     aside::after_a_while_its_channel_passes_it_and_it_is_still_tried,
     aside::an_event_that_is_never_taken_is_a_dead_letter_that_an_operator_can_replay,
     aside::only_one_channel_is_no_reason_to_wait_for_ever,
+    aside::what_waits_behind_keeps_its_order_while_nobody_is_there,
     aside::what_a_dead_process_put_aside_is_tried_again_in_order,
     batches::a_request_has_what_came_within_the_window_and_at_most_so_much,
     batches::poison_in_a_batch_is_found_and_the_others_pass,

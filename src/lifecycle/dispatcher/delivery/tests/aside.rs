@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::harness::{Answer, Hooks, Receiver, eventually, expected, numbered, refuses};
-use crate::lifecycle::{listener::EndpointOptions, store::*};
+use crate::lifecycle::{
+    listener::{EndpointOptions, Retry},
+    store::*,
+};
 
 /// One that refuses what is called `bad`.
 fn picky(change: impl FnOnce(&mut EndpointOptions)) -> std::sync::Arc<Receiver> {
@@ -81,6 +84,25 @@ pub(super) async fn only_one_channel_is_no_reason_to_wait_for_ever(hooks: Hooks)
     hooks.record(&["a bad", "a e2"]).await;
     eventually("the next passes it", async || receiver.of("a").starts_with(&["bad".to_owned(), "e2".to_owned()])).await;
     eventually("it is given up by its age", async || hooks.parked().await == ["a bad dead"]).await;
+    dispatcher.stop().await;
+}
+
+pub(super) async fn what_waits_behind_keeps_its_order_while_nobody_is_there(hooks: Hooks) {
+    let receiver = picky(|options| options.order_for = Duration::from_secs(1));
+    let dispatcher = hooks.serve(&receiver).await;
+    hooks.record(&["a bad", "a e2", "a e3"]).await;
+    eventually("it is tried", async || !receiver.of("a").is_empty()).await;
+    hooks.record(&["b e1"]).await;
+    eventually("it waits aside", async || hooks.parked().await.contains(&"a bad poison".to_owned())).await;
+    receiver.does(|_| Answer::Refuses(Retry::unavailable("connection refused")));
+    eventually("it is late", async || hooks.parked().await.contains(&"a bad late".to_owned())).await;
+    // Nothing else comes that the endpoint could refuse.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(hooks.parked().await, ["a bad late", "a e2 behind-poison", "a e3 behind-poison"]);
+    receiver.heals();
+    hooks.settled().await;
+    let order: Vec<_> = receiver.of("a").into_iter().filter(|event| event != "bad").collect();
+    assert!(order.iter().position(|event| event == "e3") > order.iter().rposition(|event| event == "e2"), "{order:?}");
     dispatcher.stop().await;
 }
 
