@@ -35,8 +35,6 @@ fn nothing_is_served_unless_it_is_configured() {
 #[test]
 fn the_page_is_in_the_form_that_the_scraper_asks_for() {
     let broker = Broker::with(watched("", ""));
-    // Later what is read from the store could come between the two.
-    sampled(&broker);
     let address = metrics_address(&broker);
     let plain = get(address, "*/*");
     assert_eq!(plain.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));

@@ -60,7 +60,7 @@ pub(super) async fn start(settings: &Settings, broker: &Broker, own: Vec<BoxedLi
     }
     broker.set_deliveries(Deliveries::new(Arc::clone(&store.store), endpoints::infos(settings)));
     let recorder = feed::start(settings, &node, broker);
-    let numbers = StoreSources { locks: node.locks().clone(), calls, endpoints };
+    let numbers = StoreSources { locks: node.locks().clone(), keeps_locks, calls, endpoints };
     Ok(Some(Lifecycle { node, recorder, dispatcher, numbers, store }))
 }
 

@@ -17,6 +17,8 @@ use crate::lifecycle::{
 #[derive(Clone, Debug)]
 pub(in crate::server) struct StoreSources {
     pub(in crate::server) locks: LockManager,
+    /// Without locks the store is there for webhooks alone.
+    pub(in crate::server) keeps_locks: bool,
     pub(in crate::server) calls: Arc<StoreStats>,
     /// Whom requests are posted to, by the names their places in the log are kept under.
     pub(in crate::server) endpoints: Vec<(String, Arc<PostStats>)>,
@@ -38,7 +40,9 @@ impl Store {
 impl Collector for Store {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let page = &mut Page::new(encoder);
-        self.locks(page)?;
+        if self.sources.keeps_locks {
+            self.locks(page)?;
+        }
         self.calls(page)?;
         self.posts(page)?;
         let sample = self.sampler.latest();
