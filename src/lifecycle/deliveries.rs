@@ -220,7 +220,7 @@ pub(crate) async fn dead_letters(
     limit: u32,
 ) -> Result<Vec<DeadLetter>, StoreError> {
     let name = which.app.as_ref().zip(which.endpoint.as_ref()).map(|(app, endpoint)| consumer_name(app, endpoint));
-    let (mut query, mut found) = (DeadQuery { name, after, limit: limit.max(AT_ONCE) }, Vec::new());
+    let (mut query, mut found) = (DeadQuery { name, app: which.app.clone(), after, limit: limit.max(AT_ONCE) }, Vec::new());
     loop {
         let rows = store.dead(&query).await?;
         let more = u32::try_from(rows.len()).is_ok_and(|count| count >= query.limit);
@@ -306,7 +306,7 @@ impl Deliveries {
         let ParkedPlace { name, shard, position } = place;
         // Only what is dead: anything else is being tried, and is not an operator's.
         let before = Some(ParkedPlace { position: position - 1, ..place.clone() });
-        let found = self.store.dead(&DeadQuery { name: Some(name.clone()), after: before, limit: 1 }).await?;
+        let found = self.store.dead(&DeadQuery { name: Some(name.clone()), app: None, after: before, limit: 1 }).await?;
         if found.first().is_none_or(|row| row.place() != *place) {
             return Ok(false);
         }

@@ -93,6 +93,8 @@ impl ConsumerRow {
 pub struct DeadQuery {
     /// Of this consumer.
     pub name: Option<String>,
+    /// Of the entries of this application, by its id.
+    pub app: Option<String>,
     /// After this one, in the order of consumer, shard and position.
     pub after: Option<ParkedPlace>,
     /// At most so many; 0 is 100.

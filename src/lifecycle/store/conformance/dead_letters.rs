@@ -176,6 +176,8 @@ pub(super) async fn dead_letters_are_listed_page_by_page(case: Case) {
     assert!(listed.iter().all(|row| row.reason == ParkReason::Dead));
     let one = case.store.dead(&DeadQuery { name: Some("orders".to_owned()), ..DeadQuery::default() }).await.unwrap();
     assert!(one.len() == all / 3 && one.iter().all(|row| row.name == "orders"));
+    let of_app = async |app: &str| case.store.dead(&DeadQuery { app: Some(app.to_owned()), ..DeadQuery::default() }).await.unwrap();
+    assert_eq!((of_app(&one[0].event.app).await.len(), of_app("nobody").await.len()), (all, 0));
     let none = DeadQuery { name: Some("order".to_owned()), ..DeadQuery::default() };
     assert!(case.store.dead(&none).await.unwrap().is_empty());
 }

@@ -157,7 +157,7 @@ pub(super) async fn dead(connection: &mut PgConnection, query: &DeadQuery) -> Re
         parked_columns!(),
         " FROM holdline.parked p JOIN holdline.event e ON e.shard = p.shard AND e.position = p.position
           WHERE p.reason = 'dead' AND ($1::text IS NULL OR p.name = $1)
-            AND ($2::text IS NULL OR (p.name, p.shard, p.position) > ($2, $3, $4))
+            AND ($2::text IS NULL OR (p.name, p.shard, p.position) > ($2, $3, $4)) AND ($6::text IS NULL OR p.app = $6)
           ORDER BY p.name, p.shard, p.position LIMIT $5"
     ))
     .bind(&query.name)
@@ -165,6 +165,7 @@ pub(super) async fn dead(connection: &mut PgConnection, query: &DeadQuery) -> Re
     .bind(after.map_or(0, |after| after.shard.0))
     .bind(after.map_or(0, |after| after.position))
     .bind(i64::from(if query.limit == 0 { DEFAULT_LIMIT } else { query.limit }))
+    .bind(&query.app)
     .fetch_all(&mut *connection)
     .await?;
     rows.iter().map(rows::parked).collect()

@@ -168,6 +168,7 @@ pub(super) async fn dead(connection: &mut SqliteConnection, query: &DeadQuery) -
         parked_columns!(),
         " FROM parked p JOIN event e ON e.shard = p.shard AND e.position = p.position
           WHERE p.reason = 'dead' AND (?1 IS NULL OR p.name = ?1) AND (?2 IS NULL OR (p.name, p.shard, p.position) > (?2, ?3, ?4))
+            AND (?6 IS NULL OR p.app = ?6)
           ORDER BY p.name, p.shard, p.position LIMIT ?5"
     ))
     .bind(&query.name)
@@ -175,6 +176,7 @@ pub(super) async fn dead(connection: &mut SqliteConnection, query: &DeadQuery) -
     .bind(after.map_or(0, |after| after.shard.0))
     .bind(after.map_or(0, |after| after.position))
     .bind(if query.limit == 0 { DEFAULT_LIMIT } else { query.limit })
+    .bind(&query.app)
     .fetch_all(connection)
     .await?;
     rows.iter().map(rows::parked).collect()
