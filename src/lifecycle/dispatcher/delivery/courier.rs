@@ -201,7 +201,7 @@ impl Courier {
     }
 
     fn judge(&mut self) {
-        self.window.judge(&self.route.gate());
+        self.window.judge(&mut self.route.gate());
     }
 
     /// What failed first then or before has kept its channel for long enough.

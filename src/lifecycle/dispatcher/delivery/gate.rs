@@ -122,6 +122,11 @@ impl Gate {
         self.last_good.is_some_and(|good| good > failed)
     }
 
+    /// All that failed did so by itself: nothing speaks against the endpoint, nor is anything left whose next try could.
+    pub(super) fn acquit(&mut self) {
+        self.doubt = None;
+    }
+
     /// Whether the doubt that something last failed in, in `round`, went on in later rounds and is over.
     pub(super) fn has_come_back_since(&self, round: u64) -> bool {
         round < self.ended

@@ -229,7 +229,7 @@ impl Window {
 
     /// Those that failed in a request of their own, and by themselves, leave: with what follows them for their channel, unless that has
     /// passed them already. Those that failed in an outage that is over are as good as new.
-    pub(super) fn judge(&mut self, gate: &Gate) {
+    pub(super) fn judge(&mut self, gate: &mut Gate) {
         let mut found = Vec::new();
         for slot in self.slots.iter_mut().filter(|slot| matches!(slot.state, State::Waiting | State::Sent)) {
             let Some((at, _)) = &slot.failed else { continue };
@@ -239,6 +239,7 @@ impl Window {
                 found.push(slot.position);
             }
         }
+        let is_any = !found.is_empty();
         for position in found {
             let Some(slot) = self.get_mut(position) else { continue };
             if slot.passed {
@@ -254,6 +255,9 @@ impl Window {
                     slot.state = State::Behind;
                 }
             }
+        }
+        if is_any && !self.slots.iter().any(|slot| slot.state == State::Waiting && slot.tries > 0) {
+            gate.acquit();
         }
     }
 

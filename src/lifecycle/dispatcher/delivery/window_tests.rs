@@ -63,7 +63,7 @@ async fn what_failed_by_itself_takes_what_follows_it_for_its_channel_along() {
     assert_eq!(other.len(), 2);
     let round = gate.bad(poison, Instant::now(), &Retry::new("no"));
     window.failed(&[1], &failure(round));
-    window.judge(&gate);
+    window.judge(&mut gate);
     assert_eq!(window.front().unwrap().state, State::Waiting, "nothing else is known to be taken");
     assert_eq!(window.next_single(&gate, i64::MAX, Instant::now()), None, "it had its try, and what follows it waits for it");
     window.done(&[2]);
@@ -72,7 +72,7 @@ async fn what_failed_by_itself_takes_what_follows_it_for_its_channel_along() {
     window.send(&[4]);
     gate.good(ticket);
     window.done(&[4]);
-    window.judge(&gate);
+    window.judge(&mut gate);
     assert_eq!(window.front().unwrap().state, State::Alone);
     window.push(Delivery { event: entry(6, "a"), blocked: false }, true, Instant::now());
     window.push(Delivery { event: entry(7, "b"), blocked: false }, true, Instant::now());
@@ -106,11 +106,29 @@ async fn a_channel_that_has_waited_for_long_enough_tells_by_its_next_whose_fault
     window.send(&[2]);
     gate.good(ticket);
     window.done(&[2]);
-    window.judge(&gate);
+    window.judge(&mut gate);
     assert_eq!(window.front().unwrap().state, State::Late);
     assert_eq!(window.next_single(&gate, i64::MAX, Instant::now()), Some(3), "nothing waits for it");
     window.pop_parked();
     assert_eq!(window.done_upto(), Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_by_itself_a_second_time_leaves_no_doubt_behind() {
+    let (mut window, mut gate) = (window(&["a", "a", "b"]), Gate::new(Pace::WEBHOOKS));
+    fails(&mut window, &mut gate, 1);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert!(gate.may_send(Instant::now()));
+    let (poison, other) = (gate.send(Instant::now()), gate.send(Instant::now()));
+    window.send(&[1, 3]);
+    gate.good(other);
+    window.done(&[3]);
+    let round = gate.bad(poison, Instant::now(), &Retry::new("no"));
+    window.failed(&[1], &failure(round));
+    assert!(gate.in_doubt());
+    window.judge(&mut gate);
+    assert_eq!(window.front().unwrap().state, State::Alone);
+    assert!(!gate.in_doubt(), "nothing is left to be tried that could end it");
 }
 
 /// Sends one; it fails.
@@ -133,7 +151,7 @@ async fn an_outage_that_is_over_is_nobodys_fault_but_only_once() {
     window.send(&[4]);
     gate.good(ticket);
     window.done(&[4]);
-    window.judge(&gate);
+    window.judge(&mut gate);
     let states = |window: &Window| window.slots.iter().map(|slot| slot.state.clone()).collect::<Vec<_>>();
     use State::*;
     assert_eq!(states(&window), [Waiting, Alone, Waiting, Done, Behind, Waiting, Waiting], "it failed where another was taken");
@@ -147,7 +165,7 @@ async fn an_outage_that_is_over_is_nobodys_fault_but_only_once() {
         tokio::time::advance(Duration::from_millis(1)).await;
         let ticket = gate.send(Instant::now());
         gate.good(ticket);
-        window.judge(&gate);
+        window.judge(&mut gate);
     }
     assert_eq!(states(&window), [Alone, Alone, Alone, Done, Behind, Behind, Behind]);
 }
