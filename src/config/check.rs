@@ -2,11 +2,14 @@
 
 use super::{
     error::{Reason, Violation},
+    rules::{KIB, size_text},
     section::Section,
     settings::{AppSettings, HandshakeAuth, ListenerKind, ListenerSettings, Settings, StoreKind, StoreSettings, WebhookEndpointSettings},
 };
-use crate::domain::Means;
+use crate::domain::{Means, WebhookKind};
 
+/// Largest client event that webhooks tell of.
+const MAX_TOLD_BYTES: usize = 128 * KIB;
 /// Most rules of one application, each of which is compared with each.
 const MAX_HOLDS: usize = 200;
 /// Most endpoints of one application: each reads what its application records.
@@ -96,6 +99,13 @@ impl AppSettings {
     fn check_webhooks(&self) -> Result<(), Violation> {
         if self.webhooks.len() > MAX_WEBHOOKS {
             return Err(Violation::at("webhooks", Reason::TooMany { count: self.webhooks.len(), at_most: MAX_WEBHOOKS }));
+        }
+        // An entry of the log has to hold one, escaped.
+        let (largest, found) = (MAX_TOLD_BYTES, self.limits.max_client_event_bytes);
+        if found > largest && self.webhooks.iter().any(|endpoint| endpoint.filter().has_kind(WebhookKind::ClientEvent)) {
+            let at_most = format!("{} where an endpoint of webhooks wants client_event", size_text(largest));
+            let reason = Reason::OutOfRange { found: size_text(found), at_least: size_text(1), at_most, or: "" };
+            return Err(Violation::at("limits.max_client_event_bytes", reason));
         }
         // A name that was given may be the one that another endpoint's URL makes.
         let names = WebhookEndpointSettings::names(&self.webhooks);

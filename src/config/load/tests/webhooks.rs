@@ -86,6 +86,17 @@ fn endpoints_of_one_url_are_told_apart_and_names_occur_once() {
 }
 
 #[test]
+fn a_client_event_that_is_told_of_fits_into_the_log() {
+    let events = |wanted: &str| {
+        let text = format!("{TRIO}[apps.limits]\nmax_client_event_bytes = \"200KiB\"\n[[apps.webhooks]]\n{URL}events = [\"{wanted}\"]\n");
+        loaded(&text, &[], &[]).map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(events("cache_miss"), Ok(()));
+    let said = events("client_event").unwrap_err();
+    assert!(said.contains("apps[0].limits.max_client_event_bytes: 200KiB is out of range") && said.contains("at most 128KiB"), "{said}");
+}
+
+#[test]
 fn webhooks_need_no_store() {
     let text = format!("[store]\nurl = \"none\"\n{TRIO}[[apps.webhooks]]\n{URL}");
     assert_eq!(loaded(&text, &[], &[]).map(|loaded| loaded.settings.apps[0].webhooks.len()), Ok(1));
