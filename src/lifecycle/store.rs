@@ -25,6 +25,7 @@ mod json;
 mod measured;
 mod migrate;
 #[cfg(feature = "mutants")]
+#[allow(dead_code, unreachable_pub, reason = "what `words!` makes is for lists that others see, too")]
 pub(crate) mod mutants;
 #[cfg(not(feature = "mutants"))]
 #[path = "store/no_mutants.rs"]
