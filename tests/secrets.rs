@@ -369,7 +369,9 @@ fn with_postgresql_that_goes_and_comes_and_refuses_nothing_secret_is_written_any
         made.assert_none("an HTTP error", &answer.text());
         server.launch();
         wait(run(&server.url("postgres", "postgres"), format!("ALTER ROLE shop PASSWORD 'other-{MARK}'")));
-        // Its connections are refused from now on.
+        // It may have come back before that: new connections are refused from now on.
+        let sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'shop'";
+        wait(run(&server.url("postgres", "postgres"), sessions.to_owned()));
         until("the password is refused", || broker.log_text().contains("password authentication failed"));
         made.assert_none("the metrics", &scrape::get(scrape::metrics_address(&broker), "text/plain").text());
         wait(run(&server.url("postgres", "postgres"), format!("ALTER ROLE shop PASSWORD '{STORE_PASSWORD}'")));
