@@ -173,8 +173,8 @@ impl From<sqlx::Error> for StoreError {
             Some("55P03") => Self::Busy { source },
             // PostgreSQL: read only after a failover, serialization, deadlock.
             Some("25006" | "40001" | "40P01") => Self::Unavailable { source },
-            // PostgreSQL: connection, resources, operator intervention, system error.
-            Some(code) if code.len() == 5 && ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
+            // PostgreSQL: connection, credentials or database that are being changed, resources, operator intervention, system error.
+            Some(code) if code.len() == 5 && ["08", "28", "3D", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
                 Self::Unavailable { source }
             }
             // SQLite, primary code in the low byte: busy, locked, read only, I/O, full, cannot open.
