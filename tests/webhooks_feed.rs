@@ -2,17 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Broker, Feed, Ws, member, until};
-
-/// Somebody comes to a channel of its own and leaves: when that is told, everything before it is, too.
-fn mark(feed: &Feed, broker: &Broker, name: &str) -> Vec<String> {
-    let mut ws = broker.ws();
-    ws.subscribe(name);
-    ws.unsubscribe(name);
-    let mut log = feed.until_line(&format!("channel_vacated {name}"));
-    log.retain(|line| !line.contains("marker"));
-    log
-}
+use crate::support::{Feed, Ws, member, until};
 
 #[test]
 fn a_channel_that_is_subscribed_twice_is_occupied_once() {
@@ -24,7 +14,7 @@ fn a_channel_that_is_subscribed_twice_is_occupied_once() {
     let mut other = broker.ws();
     other.subscribe("news");
     other.unsubscribe("news");
-    assert_eq!(mark(&feed, &broker, "marker"), ["channel_occupied news"]);
+    assert_eq!(feed.mark(&broker, "marker"), ["channel_occupied news"]);
     drop(ws);
     assert_eq!(feed.until_line("channel_vacated news").last().unwrap(), "channel_vacated news");
 }
@@ -40,7 +30,7 @@ fn whoever_comes_back_within_the_delay_was_never_gone() {
     user.unsubscribe("presence-room");
     ws.subscribe("news");
     user.join("presence-room", &member("7", None));
-    let log = mark(&feed, &broker, "marker");
+    let log = feed.mark(&broker, "marker");
     assert_eq!(log, ["channel_occupied news", "channel_occupied presence-room", "member_added presence-room 7"]);
     // And whoever does not is gone once.
     drop((ws, user));
@@ -115,14 +105,14 @@ fn a_second_tab_is_nobody_new_and_two_users_who_leave_are_two() {
     let mut http = broker.http();
     until("the first tab has left", || http.subscribers("presence-room") == 2);
     let before = ["channel_occupied presence-room", "member_added presence-room 7", "member_added presence-room 8"];
-    assert_eq!(mark(&feed, &broker, "marker"), before);
+    assert_eq!(feed.mark(&broker, "marker"), before);
     other.unsubscribe("presence-room");
     second.expect("pusher_internal:member_added");
     second.expect("pusher_internal:member_removed");
     second.unsubscribe("presence-room");
     until("both have left", || http.subscribers("presence-room") == 0);
     let after = ["member_removed presence-room 8", "member_removed presence-room 7", "channel_vacated presence-room"];
-    assert_eq!(mark(&feed, &broker, "second-marker"), [&before[..], &after[..]].concat());
+    assert_eq!(feed.mark(&broker, "second-marker"), [&before[..], &after[..]].concat());
 }
 
 #[test]
@@ -162,7 +152,7 @@ fn the_channel_of_a_user_is_not_told_of() {
     ws.unsubscribe("#server-to-user-42");
     ws.send_subscribe("#server-to-user-42", None, None);
     drop(ws);
-    assert_eq!(mark(&feed, &broker, "marker"), Vec::<String>::new());
+    assert_eq!(feed.mark(&broker, "marker"), Vec::<String>::new());
 }
 
 fn client_events(ws: &mut Ws, channel: &str, count: usize) {
@@ -186,7 +176,7 @@ fn a_client_event_that_was_refused_is_not_told_of() {
     // The bucket may have got one more on a slow machine.
     let refused = std::iter::from_fn(|| ws.frame_within(std::time::Duration::from_millis(300))).count();
     broker.http().publish("private-x", "client-published", "1");
-    let told = mark(&feed, &broker, "marker").iter().filter(|line| line.starts_with("client_event")).count();
+    let told = feed.mark(&broker, "marker").iter().filter(|line| line.starts_with("client_event")).count();
     assert!(refused >= 1 && told + refused == 5, "{refused} refused, {told} told");
 }
 
@@ -200,5 +190,5 @@ fn a_cache_that_many_find_empty_is_missed_once() {
     broker.http().publish("cache-y", "e", "1");
     broker.ws().subscribe("cache-y");
     let misses = |log: Vec<String>| log.into_iter().filter(|line| line.starts_with("cache_miss")).collect::<Vec<_>>();
-    assert_eq!(misses(mark(&feed, &broker, "marker")), ["cache_miss cache-x"]);
+    assert_eq!(misses(feed.mark(&broker, "marker")), ["cache_miss cache-x"]);
 }

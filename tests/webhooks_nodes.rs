@@ -4,16 +4,6 @@ use std::time::Duration;
 
 use crate::support::{Broker, Feed, Ws, member, until};
 
-/// The log without what the markers did, once this one is through.
-fn mark(feed: &Feed, broker: &Broker, name: &str) -> Vec<String> {
-    let mut ws = broker.ws();
-    ws.subscribe(name);
-    ws.unsubscribe(name);
-    let mut log = feed.until_line(&format!("channel_vacated {name}"));
-    log.retain(|line| !line.contains("marker"));
-    log
-}
-
 fn both(broker: &Broker) -> Ws {
     let mut ws = broker.ws();
     ws.subscribe("news");
@@ -38,16 +28,16 @@ fn a_channel_on_two_nodes_is_occupied_by_the_first_and_vacated_by_the_last() {
     let here = both(&one);
     feed.lines(3);
     let there = both(&other);
-    assert_eq!(mark(&feed, &other, "first-marker"), CAME);
+    assert_eq!(feed.mark(&other, "first-marker"), CAME);
     drop(here);
     let mut http = one.http();
     until("nobody is left on the first", || http.subscribers("news") == 0);
-    assert_eq!(mark(&feed, &one, "marker"), CAME);
-    assert_eq!(mark(&feed, &other, "marker-there"), CAME);
+    assert_eq!(feed.mark(&one, "marker"), CAME);
+    assert_eq!(feed.mark(&other, "marker-there"), CAME);
     drop(there);
     feed.until_line("channel_vacated presence-room");
     feed.until_line("channel_vacated news");
-    let log = mark(&feed, &other, "last-marker");
+    let log = feed.mark(&other, "last-marker");
     assert_gone(&log[3..]);
 }
 
@@ -82,13 +72,13 @@ fn after_a_kill_those_who_come_back_in_time_were_never_gone_and_the_others_are_t
     drop((broker, ws));
     let broker = feed.start();
     let ws = both(&broker);
-    assert_eq!(mark(&feed, &broker, "marker"), CAME, "they were back in time");
+    assert_eq!(feed.mark(&broker, "marker"), CAME, "they were back in time");
     broker.signal("KILL");
     drop((broker, ws));
     let broker = feed.start();
     feed.until_line("channel_vacated presence-room");
     feed.until_line("channel_vacated news");
-    let log = mark(&feed, &broker, "second-marker");
+    let log = feed.mark(&broker, "second-marker");
     assert_eq!(log[..3], CAME);
     assert_gone(&log[3..]);
 }

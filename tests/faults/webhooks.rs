@@ -14,16 +14,6 @@ use crate::support::{
 /// A lease that is soon over.
 const QUICK: &str = "lease = \"3s\"\nheartbeat_interval = \"500ms\"\nsweep_interval = \"200ms\"";
 
-/// The log without what the markers did, once this one is through.
-fn mark(feed: &Feed, broker: &Broker, name: &str) -> Vec<String> {
-    let mut ws = broker.ws();
-    ws.subscribe(name);
-    ws.unsubscribe(name);
-    let mut log = feed.until_line(&format!("channel_vacated {name}"));
-    log.retain(|line| !line.contains("marker"));
-    log
-}
-
 #[test]
 #[ignore = "fault suite"]
 fn the_channels_of_a_lost_node_are_vacated_by_another_and_those_of_both_are_not() {
@@ -37,12 +27,12 @@ fn the_channels_of_a_lost_node_are_vacated_by_another_and_those_of_both_are_not(
     let mut there = other.ws();
     there.join("presence-both", &member("7", None));
     there.join("presence-both-too", &member("8", None));
-    assert_eq!(mark(&feed, &other, "marker").len(), 7);
+    assert_eq!(feed.mark(&other, "marker").len(), 7);
     lost.signal("KILL");
     drop((lost, here));
     feed.until_line("channel_vacated presence-room");
     feed.until_line("channel_vacated news");
-    let log = mark(&feed, &other, "marker-after");
+    let log = feed.mark(&other, "marker-after");
     let gone: Vec<&str> = log[7..].iter().map(String::as_str).filter(|line| *line != "channel_vacated news").collect();
     assert_eq!((gone.as_slice(), log.len()), (&["member_removed presence-room 7", "channel_vacated presence-room"][..], 10), "{log:#?}");
 }
@@ -80,7 +70,7 @@ fn while_the_database_is_away_events_wait_and_comings_and_goings_collapse() {
     leaver.subscribe("private-last");
     server.launch();
     feed.until_line("channel_occupied private-last");
-    let log = mark(&feed, &broker, "marker");
+    let log = feed.mark(&broker, "marker");
     let entries = feed.entries();
     let told = entries.iter().filter(|entry| entry["type"] == "client_event").map(|entry| entry["context"]["data"].as_str().unwrap());
     let told: Vec<&str> = told.filter(|data| *data != "-").collect();
@@ -121,7 +111,7 @@ fn a_node_that_was_declared_dead_by_mistake_declares_who_is_there_and_nobody_hea
     ws.expect("pusher:pong");
     ws.unsubscribe("news");
     feed.until_line("channel_vacated news");
-    let log = mark(&feed, &frozen, "marker-of-its-own");
+    let log = feed.mark(&frozen, "marker-of-its-own");
     assert_eq!((log.len(), log[3].as_str()), (4, "channel_vacated news"));
 }
 

@@ -93,6 +93,16 @@ impl Feed {
         eventually(&format!("{line} is in the log"), || Some(self.log()).filter(|log| log.iter().any(|found| found == line)))
     }
 
+    /// Somebody comes to a channel of its own and leaves: when that is told, everything before it is, too. The log without that.
+    pub(crate) fn mark(&self, broker: &Broker, name: &str) -> Vec<String> {
+        let mut ws = broker.ws();
+        ws.subscribe(name);
+        ws.unsubscribe(name);
+        let mut log = self.until_line(&format!("channel_vacated {name}"));
+        log.retain(|line| !line.contains("marker"));
+        log
+    }
+
     /// What the receiver has taken, each as `name channel user_id`.
     pub(crate) fn received(&self) -> Vec<String> {
         self.receiver.events().iter().map(|event| line(&event["name"], &event["channel"], &event["user_id"])).collect()
