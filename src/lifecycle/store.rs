@@ -48,6 +48,7 @@ pub use bell::{Bell, Ring};
 pub use census::StoreCensus;
 pub use consumer::{Ack, Claim, ConsumerRow, DeadQuery, Delivery, ParkedPlace, ParkedRow, StartAt, Step};
 pub use directory::DataDirectory;
+pub(super) use error::is_outage;
 pub use error::{Source, StoreError};
 pub use ids::{BootId, HoldId, Incarnation, Lane, OpId, Shard, Timestamp};
 pub(crate) use measured::{MeasuredStore, StoreStats};

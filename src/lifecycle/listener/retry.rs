@@ -2,6 +2,8 @@
 
 use std::{any::Any, error::Error, fmt, time::Duration};
 
+use crate::lifecycle::store;
+
 /// A listener's "not yet". `?` makes one of any error.
 ///
 /// Not an error itself, so that every error can become one.
@@ -81,10 +83,7 @@ impl<E: Error + 'static> From<E> for Retry {
 pub(in crate::lifecycle) fn is_outage(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-            // Connection, resources, system error; shutdown and crash, but not a cancelled statement; read only after a failover.
-            ["08", "53", "58", "57P"].iter().any(|class| code.starts_with(class)) || code == "25006"
-        }),
+        sqlx::Error::Database(database) => database.code().is_some_and(|code| store::is_outage(&code)),
         _ => false,
     }
 }

@@ -158,6 +158,12 @@ const FENCED: &str = "HL001";
 const WRONG_ISOLATION: &str = "HL002";
 const SHARD_MISMATCH: &str = "HL003";
 
+/// Whether a SQLSTATE of PostgreSQL says that the database is away, for everybody and for now: connection, credentials or database that
+/// are being changed, resources, shutdown and crash, system error, read only after a failover.
+pub(in crate::lifecycle) fn is_outage(code: &str) -> bool {
+    ["08", "28", "3D", "53", "57P", "58"].iter().any(|class| code.starts_with(class)) || code == "25006"
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code).map(std::borrow::Cow::into_owned);
@@ -171,12 +177,10 @@ impl From<sqlx::Error> for StoreError {
             Some("3F000" | "42P01" | "42883") => Self::SchemaMissing,
             // PostgreSQL: lock timeout.
             Some("55P03") => Self::Busy { source },
-            // PostgreSQL: read only after a failover, serialization, deadlock.
-            Some("25006" | "40001" | "40P01") => Self::Unavailable { source },
-            // PostgreSQL: connection, credentials or database that are being changed, resources, operator intervention, system error.
-            Some(code) if code.len() == 5 && ["08", "28", "3D", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
-                Self::Unavailable { source }
-            }
+            // PostgreSQL: serialization, deadlock.
+            Some("40001" | "40P01") => Self::Unavailable { source },
+            // PostgreSQL, operator intervention: here also a statement that was cancelled.
+            Some(code) if code.len() == 5 && (is_outage(code) || code.starts_with("57")) => Self::Unavailable { source },
             // SQLite, primary code in the low byte: busy, locked, read only, I/O, full, cannot open.
             Some(code) if code.len() < 5 && code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14)) => {
                 Self::Unavailable { source }
@@ -194,6 +198,23 @@ impl From<sqlx::Error> for StoreError {
                 ) => Self::Refused { source },
                 _ => Self::Unavailable { source },
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_what_nobody_asked_for() {
+        // A password that was changed, a database that was renamed, a shutdown, too many connections, a failover.
+        for code in ["08006", "28P01", "28000", "3D000", "57P01", "57P03", "53300", "58030", "25006"] {
+            assert!(is_outage(code), "{code}");
+        }
+        // A cancelled statement, a broken rule, no such table, a lock that cannot be had.
+        for code in ["57014", "23505", "42P01", "55P03", "40001"] {
+            assert!(!is_outage(code), "{code}");
         }
     }
 }
