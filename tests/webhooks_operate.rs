@@ -94,6 +94,7 @@ fn a_dead_letter_is_listed_replayed_with_a_new_time_and_signature_or_dropped() {
     assert!(time > before.last().unwrap().0 && last.status == 200);
     assert_eq!(last.header("X-Pusher-Signature"), hmac_hex(APP.secret, &last.body));
     assert_eq!(last.header("X-Holdline-Event-Id"), event_id, "it is the same event");
+    assert_eq!(last.header("X-Token"), "open-sesame", "a header of the configuration");
     until("it is done with", || dead(&feed, &broker).len() == 1);
 
     let other = letters[1]["id"].as_str().unwrap();
