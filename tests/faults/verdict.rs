@@ -29,7 +29,11 @@ impl Cluster {
             if differences.is_empty() {
                 return;
             }
-            assert!(Instant::now() < deadline, "clients and tables disagree:\n{}", differences.join("\n"));
+            if Instant::now() >= deadline {
+                let lines = |node: &Node| format!("broker {}:\n{}", node.index(), node.log().join("\n"));
+                let logs: Vec<String> = self.nodes.iter().map(lines).collect();
+                panic!("clients and tables disagree:\n{}\n{}", differences.join("\n"), logs.join("\n"));
+            }
             std::thread::sleep(Duration::from_millis(50));
         }
     }
