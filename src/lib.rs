@@ -57,6 +57,8 @@ pub mod docs {
     pub mod proxies {}
     #[doc = include_str!("docs/threat-model.md")]
     pub mod threat_model {}
+    #[doc = include_str!("docs/performance.md")]
+    pub mod performance {}
     #[doc = include_str!("docs/decisions/0001-the-outbox-ends-connections.md")]
     pub mod decision_0001 {}
 }

@@ -1,4 +1,5 @@
-//! A presence channel with 200 members that stay, and 200 more who join all at once and leave all at once, again and again. Everybody who is
+//! A presence channel with 200 members that stay, and 200 more who join all at once and leave all at once, again and again
+//! (`--in-flight`: so many at a time). Everybody who is
 //! there is told of each of them: frames owed and frames that came are compared after every round.
 
 use std::{io, time::Duration};
@@ -53,7 +54,8 @@ pub(crate) fn run(server: &mut Server, options: &Options) -> io::Result<Figure> 
     let joins: Vec<_> = (members..members * 2).map(|n| server.app.subscribe(&ids[n], CHANNEL, user(n).as_deref())).collect();
     let leave = unsubscribe(CHANNEL);
     // Those who are there, and those who came before.
-    let owed = (members * members + members * (members - 1) / 2) as u64;
+    let owed = |joined: usize| (members * joined + joined * joined.saturating_sub(1) / 2) as u64;
+    let at_once = options.in_flight.unwrap_or(members);
     let (mut total, mut faults, mut meter) = (0, Faults::default(), None);
     let warm = swarm.now() + 300_000_000;
     let end = warm + (seconds * 1e9) as u64;
@@ -64,10 +66,17 @@ pub(crate) fn run(server: &mut Server, options: &Options) -> io::Result<Figure> 
             total = 0;
         }
         let mut seen = Notifications::default();
-        joins.iter().enumerate().for_each(|(n, frame)| swarm.send(members + n, frame));
-        wait(&mut swarm, &mut seen, |seen| seen.joined >= owed && seen.welcomed >= members)?;
-        (members..members * 2).for_each(|socket| swarm.send(socket, &leave));
-        wait(&mut swarm, &mut seen, |seen| seen.left >= owed)?;
+        for wave in (members..members * 2).collect::<Vec<_>>().chunks(at_once) {
+            wave.iter().for_each(|socket| swarm.send(*socket, &joins[socket - members]));
+            let there = wave[wave.len() - 1] + 1 - members;
+            wait(&mut swarm, &mut seen, |seen| seen.joined >= owed(there) && seen.welcomed >= there)?;
+        }
+        for wave in (members..members * 2).collect::<Vec<_>>().chunks(at_once) {
+            wave.iter().for_each(|socket| swarm.send(*socket, &leave));
+            let still = members * 2 - 1 - wave[wave.len() - 1];
+            wait(&mut swarm, &mut seen, |seen| seen.left >= owed(members) - owed(still))?;
+        }
+        let owed = owed(members);
         faults.lost += 2 * owed - seen.joined.min(owed) - seen.left.min(owed);
         faults.duplicated += seen.joined.saturating_sub(owed) + seen.left.saturating_sub(owed);
         total += seen.joined + seen.left;
