@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use crate::rows::Row;
 
-const WIDTH: f64 = 860.0;
-const LEFT: f64 = 360.0;
+const WIDTH: f64 = 900.0;
+const LEFT: f64 = 400.0;
 const STEP: f64 = 34.0;
 const TOP: f64 = 46.0;
 /// Longer bars are cut and labelled.
