@@ -61,7 +61,7 @@ pub(crate) fn run(work: &str) {
             let conns: Vec<_> = (0..SUBSCRIBERS).map(|n| subscriber(&hub, &channel, n as u128)).collect();
             let mut buffers: Vec<_> = conns.iter().map(|_| BytesMut::with_capacity(8 * 1024)).collect();
             drain(&conns, &mut buffers);
-            let delivery = Delivery { event: "e", data: &data, user_id: None, except: None, keep_for: None };
+            let delivery = Delivery { event: "e", data: &data, user_id: None, except: None, sender: None, keep_for: None };
             counted_fanout(&hub, &channel, &delivery, &conns, &mut buffers);
         }
         other => panic!("no work is called {other}"),
