@@ -87,7 +87,7 @@ pub(crate) struct HoldTable {
     turns: u64,
     /// Awaited resources of which it is not known whether they are free.
     unclear: BTreeSet<Awaited>,
-    /// Locks that ended against their holders' will, and are not here: the answer that granted one may still be under way.
+    /// Locks that ended against their holders' will: the answer that granted one may still be under way.
     ended: HashMap<Fence, CloseCause>,
     ended_order: VecDeque<Fence>,
 }
@@ -169,15 +169,14 @@ impl HoldTable {
     pub(crate) fn lock_ended(&mut self, fence: Fence, cause: CloseCause) -> Vec<Notice> {
         let ids: Vec<HoldId> =
             self.by_fence.range((fence, HoldId(uuid::Uuid::nil()))..=(fence, HoldId(uuid::Uuid::max()))).map(|(_, id)| *id).collect();
-        if ids.is_empty() {
-            let unwanted = matches!(cause, CloseCause::TakenOver | CloseCause::ForceReleased | CloseCause::Reconciled);
-            if unwanted && self.ended.insert(fence, cause).is_none() {
-                self.ended_order.push_back(fence);
-                if self.ended_order.len() > ENDED
-                    && let Some(oldest) = self.ended_order.pop_front()
-                {
-                    self.ended.remove(&oldest);
-                }
+        // Also when some of its holds are here: one more may be on its way to a lock that this node has already.
+        let unwanted = matches!(cause, CloseCause::TakenOver | CloseCause::ForceReleased | CloseCause::Reconciled);
+        if unwanted && self.ended.insert(fence, cause).is_none() {
+            self.ended_order.push_back(fence);
+            if self.ended_order.len() > ENDED
+                && let Some(oldest) = self.ended_order.pop_front()
+            {
+                self.ended.remove(&oldest);
             }
         }
         ids.into_iter().filter_map(|id| self.lose(id, cause)).collect()

@@ -114,6 +114,17 @@ fn many_waiters_and_many_tabs_of_one_user_end_one_by_one_without_a_look_at_all_t
 }
 
 #[test]
+fn a_loss_that_overtakes_the_answer_is_not_forgotten_where_another_connection_has_the_lock() {
+    let mut table = HoldTable::default();
+    held(&mut table, 1, "order:1", 7);
+    let second = HoldId::random();
+    table.asked(second, place(2), "order:1".to_owned(), false);
+    assert_eq!(table.lock_ended(Fence(7), CloseCause::TakenOver), [lost(1, "order:1", 7, CloseCause::TakenOver)]);
+    assert!(table.granted(second, Fence(7)), "attached, says the store's answer");
+    assert_eq!(table.told(second), Some(lost(2, "order:1", 7, CloseCause::TakenOver)));
+}
+
+#[test]
 fn answers_under_way_are_compared_with_what_ended_lately() {
     let mut table = HoldTable::default();
     for n in 0..10_000 {

@@ -43,6 +43,7 @@ pub struct Application {
     drain: DrainSettings,
     owed: Arc<Owed>,
     stop: Arc<Notify>,
+    signals: shutdown::Signals,
     metrics: Option<Metrics>,
     _socket_file: Option<SocketFile>,
 }
@@ -117,14 +118,16 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
     };
     let sources = metrics::Sources { broker: broker.clone(), hooks, requests, store: lifecycle.as_ref().map(Lifecycle::numbers) };
     let opened = Metrics::start(&settings.metrics, sources).and_then(|metrics| {
+        // Before anybody can know that this serves: a stop that is asked for from then on is a graceful one.
+        let signals = shutdown::Signals::listen().map_err(ServerError::Signals)?;
         let mut sockets = Sockets::bind(&settings)?;
         let addrs = sockets.addrs().map_err(ServerError::Serve)?;
         sockets.say(tls.is_some()).map_err(ServerError::Serve)?;
         let socket_file = sockets.socket_file.take();
         let running = serving::serve(&settings.server, sockets, tls.as_ref().map(|tls| &tls.config), factory);
-        Ok((metrics, addrs, socket_file, running.map_err(ServerError::Serve)?))
+        Ok((metrics, signals, addrs, socket_file, running.map_err(ServerError::Serve)?))
     });
-    let (metrics, addrs, socket_file, running) = match opened {
+    let (metrics, signals, addrs, socket_file, running) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             // Or the other nodes would wait out the lease of one that never served.
@@ -149,6 +152,7 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
         drain: settings.drain,
         owed,
         stop: Arc::default(),
+        signals,
         metrics,
         _socket_file: socket_file,
     })
@@ -197,9 +201,9 @@ impl Application {
     /// Serves until SIGTERM, SIGINT or [`StopHandle::stop`], then drains: see `shutdown.rs`. A second signal ends it at once.
     ///
     /// # Errors
-    /// [`ServerError`] when signals cannot be heard, or the listener fails.
+    /// [`ServerError`] when the listener fails.
     pub async fn run_until_stopped(mut self) -> Result<(), ServerError> {
-        let mut signals = shutdown::Signals::listen().map_err(ServerError::Signals)?;
+        let signals = &mut self.signals;
         tokio::select! {
             ended = &mut self.serving => return ended.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(ServerError::Serve),
             name = signals.next() => tracing::info!("Stopping: got {name}"),

@@ -25,7 +25,8 @@ const STEP: Duration = Duration::from_millis(20);
 /// What a socket's last bytes need from our buffer to the kernel's.
 const LAST_WRITE: Duration = Duration::from_millis(50);
 
-/// The signals that ask for a stop.
+/// The signals that ask for a stop. Those that come before they are waited for are kept.
+#[derive(Debug)]
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
