@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     audit::View,
-    journal::{Entry, What, beliefs},
+    journal::{Entry, What, beliefs, story},
     ledger::{ConsumerRow, EventRow, Ledger, LockRow},
 };
 
@@ -263,7 +263,8 @@ fn i7(evidence: &Evidence, found: &mut Vec<String>) {
             disturbance.broker == belief.broker && disturbance.from <= event.at && disturbance.to.is_none_or(|to| to + 3 * SLOP >= event.at)
         });
         if !told.contains(&cause) && !evidence.allowed.causes.contains(&cause) && !excused {
-            found.push(format!("I7: {belief:?} was unlocked at {} by {cause}, after grace: {}", event.at, event.after_grace));
+            let story = story(&evidence.entries, belief.client);
+            found.push(format!("I7: {belief:?} was unlocked at {} by {cause}, after grace: {}\n{story}", event.at, event.after_grace));
         }
     }
 }

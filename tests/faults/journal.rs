@@ -159,9 +159,14 @@ impl Journal {
 
     /// What this client saw, for people.
     pub(crate) fn story(&self, client: ClientId) -> String {
-        let own = |entry: &Entry| (entry.client == client).then(|| format!("  {:.3} {:?}", entry.at as f64 / 1e6, entry.what));
-        self.entries().iter().filter_map(own).collect::<Vec<_>>().join("\n")
+        story(&self.entries(), client)
     }
+}
+
+/// What a client saw and did, a line each.
+pub(crate) fn story(entries: &[Entry], client: ClientId) -> String {
+    let own = |entry: &Entry| (entry.client == client).then(|| format!("  {:.3} {:?}", entry.at as f64 / 1e6, entry.what));
+    entries.iter().filter_map(own).collect::<Vec<_>>().join("\n")
 }
 
 /// A time in which a client, on one connection, was told that it holds a lock.
