@@ -11,12 +11,12 @@ use std::{
 };
 
 use actix::prelude::*;
-use actix_ws::{AggregatedMessage, ProtocolError};
 use tracing::Span;
 
 use super::{
-    guard::Inlet,
     holds::Settled,
+    inbound::Message,
+    link::Link,
     machine::{Action, Machine},
     settings::ConnectionSettings,
 };
@@ -24,7 +24,7 @@ use crate::{
     cluster::{Admission, Broker},
     domain::{CloseCause, Closing, Conn, End, Handler, Hook, Hub, Meter},
     lifecycle::{CloseJob, Handover},
-    protocol::{ChannelName, CloseCode, ServerFrame, WireFrame},
+    protocol::{ChannelName, CloseCode, WireFrame},
 };
 
 /// How long a peer may take to answer a close of ours before its socket goes.
@@ -40,7 +40,7 @@ pub(super) struct Connection<H: Handler> {
     pub(super) settings: Arc<ConnectionSettings>,
     pub(super) handler: Arc<H>,
     pub(super) handover: Handover<H::Conn>,
-    inlet: Rc<Inlet>,
+    link: Rc<Link>,
     /// Taken while a hook has it, and for good when the connection has ended.
     pub(super) context: Option<H::Conn>,
     /// What the log lines of its hooks stand in.
@@ -67,7 +67,7 @@ pub(super) struct Birth<H: Handler> {
     pub(super) settings: Arc<ConnectionSettings>,
     pub(super) handler: Arc<H>,
     pub(super) handover: Handover<H::Conn>,
-    pub(super) inlet: Rc<Inlet>,
+    pub(super) link: Rc<Link>,
     pub(super) context: H::Conn,
     pub(super) admission: Admission,
 }
@@ -85,7 +85,7 @@ impl<H: Handler> Connection<H> {
             settings: birth.settings,
             handler: birth.handler,
             handover: birth.handover,
-            inlet: birth.inlet,
+            link: birth.link,
             context: Some(birth.context),
             departure: None,
             admission: Some(birth.admission),
@@ -165,6 +165,7 @@ impl<H: Handler> Connection<H> {
     /// The end of the closing handshake: both sides have said goodbye, or one of them has had its time.
     fn hang_up(&mut self, ctx: &mut Context<Self>) {
         self.conn.outbox().finish();
+        self.link.hurry();
         ctx.stop();
     }
 }
@@ -186,10 +187,6 @@ impl<H: Handler> Actor for Connection<H> {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let socket_id = self.conn.socket_id();
-        self.hub.opened(&self.conn);
-        let activity_timeout = self.settings.activity_timeout.as_secs().max(1);
-        self.send(ServerFrame::ConnectionEstablished { socket_id, activity_timeout }.encode());
         let conn = self.conn.clone();
         let ended = poll_fn(move |cx| conn.outbox().poll_end(cx));
         ctx.spawn(ended.into_actor(self).map(|end, this, ctx| {
@@ -206,49 +203,48 @@ impl<H: Handler> Actor for Connection<H> {
     }
 }
 
-impl<H: Handler> StreamHandler<Result<AggregatedMessage, ProtocolError>> for Connection<H> {
-    fn handle(&mut self, message: Result<AggregatedMessage, ProtocolError>, ctx: &mut Self::Context) {
+impl<H: Handler> StreamHandler<Message> for Connection<H> {
+    fn handle(&mut self, message: Message, ctx: &mut Self::Context) {
         // After the end nothing more is heard but the answer to our close.
         if !self.conn.outbox().is_open() {
-            if let Ok(AggregatedMessage::Close(_)) = message {
+            if let Message::Close(_) = message {
                 self.hang_up(ctx);
             }
             return;
         }
         let now = Instant::now();
         match message {
-            Ok(AggregatedMessage::Text(text)) => {
+            Message::Text(text) => {
                 self.conn.count_received(text.len());
                 self.meter.received(text.len());
                 if let Some(action) = self.machine.on_text(&text, now) {
                     self.perform(action, ctx);
                 }
             }
-            Ok(AggregatedMessage::Ping(payload)) => {
+            Message::Ping(payload) => {
                 let pong = self.machine.on_ping(&payload, now);
                 self.perform(pong, ctx);
             }
-            Ok(AggregatedMessage::Pong(_)) => {
+            Message::Pong => {
                 if let Some(round_trip) = self.machine.on_pong(now) {
                     self.notify(Hook::OnPong, |handler, context| handler.on_pong(context, round_trip));
                 }
             }
-            Ok(AggregatedMessage::Close(reason)) => {
-                let code = reason.and_then(|reason| CloseCode::new(reason.code.into()));
+            Message::Close(code) => {
+                let code = code.and_then(CloseCode::new);
                 let answer = code.map_or_else(WireFrame::close_without_code, |code| WireFrame::close(code, ""));
                 self.conn.outbox().end(End { cause: CloseCause::ClientClosed, code }, [answer]);
             }
-            // The guard lets no binary message and no broken frame through: what is left is text that is not UTF-8.
-            Ok(AggregatedMessage::Binary(_)) | Err(_) => self.protocol_error(CloseCode::INVALID_UTF8, "Text must be UTF-8"),
         }
     }
 
     /// The stream ends where the client broke the rules, or where the client is gone.
     fn finished(&mut self, ctx: &mut Self::Context) {
-        match self.inlet.violation() {
+        match self.link.violation() {
             Some(violation) => self.protocol_error(violation.code, violation.reason),
             None => {
                 self.conn.outbox().abandon();
+                self.link.close();
                 if self.departure.is_some() {
                     ctx.stop();
                 }
@@ -271,5 +267,6 @@ impl<H: Handler> Drop for Connection<H> {
     fn drop(&mut self) {
         self.depart(End { cause: CloseCause::Gone, code: None });
         self.conn.outbox().finish();
+        self.link.hurry();
     }
 }

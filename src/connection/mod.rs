@@ -1,16 +1,17 @@
-//! One actor per WebSocket, and the way there. The only place that knows actix-ws and actix actors.
+//! One actor per WebSocket, and the way there. The only place that knows WebSocket sockets and actix actors.
 //!
 //! Start with `upgrade.rs` (request → 101) and `peer.rs` (who asks), then `machine.rs` (what the protocol makes of a frame, pure), `actor.rs` and
-//! `hooks.rs` (carry it out), `guard.rs` (what may come in) and `body.rs` (what goes out).
+//! `hooks.rs` (carry it out), `link.rs` (the socket, and how it leaves HTTP), `inbound.rs` (what comes in) and `writer.rs` (what goes out).
 
 mod actor;
 mod admission;
 mod body;
 mod doorkeeper;
 mod forwarded;
-mod guard;
 mod holds;
 mod hooks;
+mod inbound;
+mod link;
 mod liveness;
 mod machine;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod peer;
 mod scanner;
 mod settings;
 mod upgrade;
+mod writer;
 
 #[cfg(test)]
 #[path = "../../tests/fuzz/connection.rs"]
@@ -29,6 +31,7 @@ use std::sync::Arc;
 use actix_web::web;
 
 pub(crate) use doorkeeper::Doorkeeper;
+pub(crate) use link::{Handoff, Socket};
 pub(crate) use peer::{TlsPeer, UnixPeer};
 pub(crate) use settings::ConnectionSettings;
 

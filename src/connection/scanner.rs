@@ -4,12 +4,12 @@ use smallvec::SmallVec;
 
 use crate::protocol::{CloseCode, is_sendable};
 
-const CONTINUATION: u8 = 0x0;
+pub(super) const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
-const CLOSE: u8 = 0x8;
-const PING: u8 = 0x9;
-const PONG: u8 = 0xA;
+pub(super) const CLOSE: u8 = 0x8;
+pub(super) const PING: u8 = 0x9;
+pub(super) const PONG: u8 = 0xA;
 const MAX_CONTROL_PAYLOAD: u64 = 125;
 
 /// Follows the frames of one client.
@@ -28,9 +28,7 @@ pub(super) struct Scanner {
 /// What a look at some bytes found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Scanned {
-    /// All bytes belong to a header that is not complete, and may yet be broken: not to be shown to anybody.
-    Header,
-    /// All bytes belong to a frame that is not complete, whose header is in order.
+    /// All bytes belong to a frame that is not complete.
     Partial,
     /// A frame ends after this many bytes.
     Frame(usize),
@@ -58,7 +56,7 @@ impl Scanner {
     pub(super) fn scan(&mut self, bytes: &[u8]) -> Scanned {
         let mut at = 0;
         while self.remaining == 0 {
-            let Some(byte) = bytes.get(at) else { return Scanned::Header };
+            let Some(byte) = bytes.get(at) else { return Scanned::Partial };
             at += 1;
             self.header.push(*byte);
             let begun = if self.header.len() == 2 { self.check_start() } else { Ok(()) };
@@ -198,7 +196,7 @@ mod tests {
         let (mut at, mut complete) = (0, 0);
         loop {
             match scanner.scan(&bytes[at..]) {
-                Scanned::Header | Scanned::Partial => return Ok(complete),
+                Scanned::Partial => return Ok(complete),
                 Scanned::Frame(len) => (at, complete) = (at + len, complete + 1),
                 Scanned::Broken(violation) => return Err(violation.code.as_u16()),
             }
@@ -257,7 +255,7 @@ mod tests {
             while at < bytes.len() {
                 let chunk = &bytes[at..(at + cuts.next().unwrap()).min(bytes.len())];
                 match scanner.scan(chunk) {
-                    Scanned::Header | Scanned::Partial => at += chunk.len(),
+                    Scanned::Partial => at += chunk.len(),
                     Scanned::Frame(len) => { at += len; ends.push(at); }
                     Scanned::Broken(violation) => prop_assert!(false, "{:?}", violation),
                 }

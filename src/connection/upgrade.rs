@@ -6,12 +6,14 @@
 use std::{rc::Rc, sync::Arc, time::Instant};
 
 use actix::{Actor, StreamHandler};
+use actix_http::{ResponseBuilder, ws};
 use actix_web::{
-    FromRequest, HttpRequest, HttpResponse, dev,
+    HttpRequest, HttpResponse,
+    body::MessageBody,
     http::{StatusCode, header},
     rt, web,
 };
-use actix_ws::{AggregatedMessage, AggregatedMessageStream};
+use futures_util::StreamExt;
 use tokio::time::timeout;
 use tracing::Instrument;
 
@@ -19,13 +21,15 @@ use super::{
     Transport,
     actor::{Birth, CLOSE_TIMEOUT, Connection},
     admission::{Refusal, Request},
-    body::OutboxBody,
-    guard::{FrameGuard, Inlet},
+    body::FirstWords,
+    inbound::{Inbound, Message},
+    link::{Handoff, Link},
+    writer::Writer,
 };
 use crate::{
     cluster::Admission,
     domain::{CloseCause, Conn, ConnState, Handler, Handshake, HandshakeRefusal, Hook, Hub, NeverOpened, NewConn, Outbox, Stage},
-    protocol::{Claims, CloseCode, SocketId},
+    protocol::{Claims, CloseCode, ServerFrame, SocketId},
 };
 
 /// `GET /app/{key}` and `GET /ctx/{token}/app/{key}`.
@@ -42,29 +46,28 @@ pub(super) async fn upgrade<H: Handler>(
         knock.turned_away(Stage::Admission, HandshakeRefusal::RateLimited, "too many connections from this address");
         return Ok(too_many());
     }
-    let (guard, inlet) = FrameGuard::new(payload.into_inner(), transport.settings.max_message_bytes);
-    let mut guarded_payload: dev::Payload = dev::Payload::Stream { payload: Box::pin(guard) };
-    let payload = web::Payload::from_request(&request, &mut guarded_payload).await?;
-    // The session is dropped: nothing is ever sent through it, and a kept one would keep the socket.
-    let (response, _, stream) = match actix_ws::handle(&request, payload) {
-        Ok(upgraded) => upgraded,
+    let handshake = match ws::handshake(request.head()) {
+        Ok(handshake) => handshake,
         Err(error) => {
             knock.turned_away(Stage::Request, HandshakeRefusal::NotWebSocket, &error.to_string());
             return Ok(not_an_upgrade(&request, &error));
         }
     };
-    let limit = transport.settings.max_message_bytes;
-    let stream = stream.max_frame_size(limit).aggregate_continuations().max_continuation_size(limit);
+    // Every socket that we listen on has one.
+    let Some(handoff) = request.conn_data::<Handoff>().cloned() else { return Ok(HttpResponse::NotImplemented().finish()) };
+    let link = Rc::<Link>::default();
+    let inbound = Inbound::new(payload.into_inner(), transport.settings.max_message_bytes, Rc::clone(&link));
+    let upgrade = Upgrade { handshake, handoff, link, inbound };
     match admit(&transport, &request, &asked, &mut knock).await {
         Err(refusal) => {
             let (code, remote, message) = (refusal.code.as_u16(), asked.peer.address, &refusal.message);
             tracing::debug!(code, remote.address = %remote, "Refusing a connection from {remote}: {message}");
-            Ok(refuse(response, stream, inlet, &refusal, &transport))
+            upgrade.refuse(&refusal, &transport)
         }
         Ok(admitted) => {
             let (app, socket_id, remote) = (admitted.hub.app(), admitted.conn.socket_id(), asked.peer.address);
             tracing::debug!(app.id = %app.id, socket.id = %socket_id, remote.address = %remote, "Connection {socket_id} opens from {remote}");
-            Ok(open(response, stream, inlet, admitted, &transport))
+            upgrade.open(admitted, &transport)
         }
     }
 }
@@ -136,60 +139,78 @@ fn enter<H: Handler>(transport: &Transport<H>, asked: &Request) -> Result<Entere
     Ok((conn, Arc::clone(hub), admission, claims))
 }
 
-fn open<H: Handler>(
-    response: HttpResponse,
-    stream: AggregatedMessageStream,
-    inlet: Rc<Inlet>,
-    admitted: Admitted<H::Conn>,
-    transport: &Transport<H>,
-) -> HttpResponse {
-    let Admitted { conn, hub, admission, context } = admitted;
-    let (body_conn, body_inlet, socket) = (conn.clone(), Rc::clone(&inlet), transport.broker.socket());
-    let meter = Some(hub.stats().meter(transport.worker));
-    let birth = Birth {
-        conn,
-        hub,
-        broker: transport.broker.clone(),
-        settings: Arc::clone(&transport.settings),
-        handler: Arc::clone(&transport.handler),
-        handover: transport.handover.clone(),
-        inlet,
-        context,
-        admission,
-    };
-    Connection::create(|ctx| {
-        Connection::<H>::add_stream(stream, ctx);
-        Connection::new(birth)
-    });
-    response.map_body(|_, replaced| OutboxBody::new(body_conn, replaced, body_inlet, meter, socket)).map_into_boxed_body()
+/// A request that is becoming a connection.
+struct Upgrade {
+    handshake: ResponseBuilder,
+    handoff: Handoff,
+    link: Rc<Link>,
+    inbound: Inbound,
 }
 
-/// 101, one error frame, one close frame with the same code; the socket goes when the peer has answered, or after a while.
-fn refuse<H: Handler>(
-    response: HttpResponse,
-    mut stream: AggregatedMessageStream,
-    inlet: Rc<Inlet>,
-    refusal: &Refusal,
-    transport: &Transport<H>,
-) -> HttpResponse {
-    let Refusal { code, message, .. } = refusal;
-    let outbox = Arc::new(Outbox::new(usize::MAX, Arc::default()));
-    outbox.fail(CloseCause::Refused, *code, message);
-    let farewell = Arc::clone(&outbox);
-    rt::spawn(async move {
-        let answer = async { while !matches!(stream.recv().await, None | Some(Err(_) | Ok(AggregatedMessage::Close(_)))) {} };
-        // Out of time is an answer, too.
-        let _ = timeout(CLOSE_TIMEOUT, answer).await;
-        farewell.finish();
-    });
-    let socket = transport.broker.socket();
-    response.map_body(|_, replaced| OutboxBody::new(outbox, replaced, inlet, None, socket)).map_into_boxed_body()
+impl Upgrade {
+    fn open<H: Handler>(self, admitted: Admitted<H::Conn>, transport: &Transport<H>) -> Result<HttpResponse, actix_web::Error> {
+        let Self { handshake, handoff, link, inbound } = self;
+        let Admitted { conn, hub, admission, context } = admitted;
+        hub.opened(&conn);
+        let activity_timeout = transport.settings.activity_timeout.as_secs().max(1);
+        conn.push(ServerFrame::ConnectionEstablished { socket_id: conn.socket_id(), activity_timeout }.encode());
+        let meter = hub.stats().meter(transport.worker);
+        let writer = Writer::new(conn.clone(), Rc::clone(&link), Some(meter), transport.broker.socket());
+        let birth = Birth {
+            conn,
+            hub,
+            broker: transport.broker.clone(),
+            settings: Arc::clone(&transport.settings),
+            handler: Arc::clone(&transport.handler),
+            handover: transport.handover.clone(),
+            link: Rc::clone(&link),
+            context,
+            admission,
+        };
+        Connection::create(|ctx| {
+            Connection::<H>::add_stream(inbound, ctx);
+            Connection::new(birth)
+        });
+        switch(handshake, handoff, link, writer)
+    }
+
+    /// 101, one error frame, one close frame with the same code; the socket goes when the peer has answered, or after a while.
+    fn refuse<H: Handler>(self, refusal: &Refusal, transport: &Transport<H>) -> Result<HttpResponse, actix_web::Error> {
+        let Self { handshake, handoff, link, mut inbound } = self;
+        let outbox = Arc::new(Outbox::new(usize::MAX, Arc::default()));
+        outbox.fail(CloseCause::Refused, refusal.code, &refusal.message);
+        let writer = Writer::new(Arc::clone(&outbox), Rc::clone(&link), None, transport.broker.socket());
+        let socket = Rc::clone(&link);
+        rt::spawn(async move {
+            let answer = async { while !matches!(inbound.next().await, None | Some(Message::Close(_))) {} };
+            // Out of time is an answer, too.
+            let _ = timeout(CLOSE_TIMEOUT, answer).await;
+            outbox.finish();
+            socket.hurry();
+        });
+        switch(handshake, handoff, link, writer)
+    }
+}
+
+/// The 101. What waits already leaves with it; the writer goes on when it has the socket.
+fn switch<O>(
+    mut handshake: ResponseBuilder,
+    handoff: Handoff,
+    link: Rc<Link>,
+    mut writer: Writer<O>,
+) -> Result<HttpResponse, actix_web::Error>
+where
+    O: AsRef<Outbox> + Unpin + 'static,
+{
+    let body = FirstWords::new(writer.first_words(), handoff, link);
+    rt::spawn(writer);
+    Ok(handshake.message_body(body.boxed())?.into())
 }
 
 /// The answer to a request that is no upgrade, or a broken one. HTTP can say it: no WebSocket client asked.
-fn not_an_upgrade(request: &HttpRequest, error: &actix_web::Error) -> HttpResponse {
+fn not_an_upgrade(request: &HttpRequest, error: &ws::HandshakeError) -> HttpResponse {
     let upgrades = request.headers().contains_key(header::UPGRADE);
-    let status = if upgrades { error.error_response().status() } else { StatusCode::UPGRADE_REQUIRED };
+    let status = if upgrades { actix_web::ResponseError::status_code(error) } else { StatusCode::UPGRADE_REQUIRED };
     let mut response = HttpResponse::build(status);
     // What would have been right (RFC 9110 15.5.22, RFC 6455 4.2.2).
     response.insert_header((header::UPGRADE, "websocket")).insert_header((header::SEC_WEBSOCKET_VERSION, "13"));

@@ -22,6 +22,8 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
+use crate::connection::{Handoff, Socket};
+
 /// From the first byte of a request to the end of its head.
 const HEAD: Duration = Duration::from_secs(10);
 
@@ -95,22 +97,30 @@ impl MessageBody for Served {
     }
 }
 
-/// A connection of whose peer a request is waited for, but not for ever.
-pub(super) struct Patient<T> {
-    stream: T,
+/// A connection of whose peer a request is waited for, but not for ever. It keeps the stream until a WebSocket goes on with it.
+pub(super) struct Patient<T: Socket + 'static> {
+    /// Until a WebSocket has it.
+    stream: Option<T>,
+    handoff: Handoff,
     visit: Rc<Visit>,
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
-impl<T> Patient<T> {
+impl<T: Socket + 'static> Patient<T> {
     /// `idle`: how long a connection may be kept without a request.
     pub(super) fn new(stream: T, idle: Duration) -> Self {
         let visit = Visit { serving: Cell::new(0), begun: Cell::new(false), since: Cell::new(Instant::now()), idle };
-        Self { stream, visit: Rc::new(visit), alarm: None }
+        Self { stream: Some(stream), handoff: Handoff::default(), visit: Rc::new(visit), alarm: None }
     }
 
-    pub(super) fn get_ref(&self) -> &T {
-        &self.stream
+    /// The stream, while HTTP has it.
+    pub(super) fn get_ref(&self) -> Option<&T> {
+        self.stream.as_ref()
+    }
+
+    /// Where a WebSocket asks for the stream.
+    pub(super) fn handoff(&self) -> Handoff {
+        self.handoff.clone()
     }
 
     pub(super) fn visit(&self) -> Rc<Visit> {
@@ -131,10 +141,11 @@ impl<T> Patient<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
+impl<T: Socket + 'static> AsyncRead for Patient<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        match Pin::new(&mut self.stream).poll_read(cx, buf) {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(())) };
+        match Pin::new(stream).poll_read(cx, buf) {
             Poll::Pending => self.poll_late(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
             ready => {
                 if buf.filled().len() > before {
@@ -146,25 +157,43 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
+impl<T: Socket + 'static> AsyncWrite for Patient<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        self.stream.as_mut().map_or_else(gone, |stream| Pin::new(stream).poll_write(cx, buf))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.stream.as_mut().map_or_else(gone, |stream| Pin::new(stream).poll_flush(cx))
     }
 
+    /// The end of HTTP on this connection, and of the connection, unless a WebSocket goes on with it.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match (self.handoff.asked(), &mut self.stream) {
+            (Some(heir), stream) => {
+                Poll::Ready(stream.take().map(|stream| heir.receive(stream)).ok_or_else(|| io::ErrorKind::NotConnected.into()))
+            }
+            (None, Some(stream)) => Pin::new(stream).poll_shutdown(cx),
+            (None, None) => gone(),
+        }
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        self.stream.as_mut().map_or_else(gone, |stream| Pin::new(stream).poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+    }
+}
+
+fn gone<T>() -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+}
+
+/// A WebSocket that waits for the stream in vain has to know.
+impl<T: Socket + 'static> Drop for Patient<T> {
+    fn drop(&mut self) {
+        drop(self.handoff.asked());
     }
 }
 

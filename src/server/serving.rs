@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     config::ServerSettings,
-    connection::{TlsPeer, UnixPeer},
+    connection::{Socket, TlsPeer, UnixPeer},
 };
 
 /// actix-http gives a write buffer that a burst has grown back only in part: keep it small (design, section 5.2).
@@ -127,7 +127,7 @@ where
 /// HTTP/1.1 as we want it on every socket.
 fn http<T, S>(on_connect: impl Fn(&T, &mut actix_http::Extensions) + 'static) -> HttpServiceBuilder<Patient<T>, S>
 where
-    T: 'static,
+    T: Socket + 'static,
     S: ServiceFactory<Request, Config = ()>,
     S::Error: Into<Response<BoxBody>> + 'static,
     S::InitError: fmt::Debug,
@@ -142,6 +142,9 @@ where
         .h1_write_buffer_size(WRITE_BUFFER)
         .on_connect_ext(move |connection: &Patient<T>, data| {
             data.insert(connection.visit());
-            on_connect(connection.get_ref(), data);
+            data.insert(connection.handoff());
+            if let Some(stream) = connection.get_ref() {
+                on_connect(stream, data);
+            }
         })
 }
