@@ -29,7 +29,7 @@ const FORBIDDEN: [(&str, &[&str]); 7] = [
     ("cluster/", &["actix"]),
     ("connection/", &["sqlx"]),
     ("connection/machine", &["actix", "tokio"]),
-    ("http/", &["actix_ws"]),
+    ("http/", &["actix_http::ws"]),
 ];
 
 /// Paths that would read a clock where time is an argument.

@@ -17,7 +17,11 @@ use actix_web::{
     middleware::{DefaultHeaders, Next, from_fn},
     web,
 };
-use holdline::{Server, domain::CloseCause, protocol::CloseCode};
+use holdline::{
+    Server,
+    domain::CloseCause,
+    protocol::{ChannelName, CloseCode},
+};
 
 use crate::{
     handlers::{Live, close_frame, settings, told_off},
@@ -204,6 +208,30 @@ fn a_stop_lets_a_running_hook_finish_and_then_runs_on_close() {
     live.stopped();
     assert_eq!(journal.lines(), ["handshake", "open", "subscribe news", "close shutdown"]);
     assert_eq!(journal.peers().len(), 1);
+}
+
+#[test]
+fn a_client_that_goes_while_its_hook_is_at_work_is_seen_nowhere_any_more() {
+    let (journal, gate) = (Journal::new(), Gate::shut());
+    let held = gate.clone();
+    let live = Live::following(&journal, move |call| match call.heard {
+        Heard::Subscribe(subscribe) if subscribe.channel.as_str() == "slow" => held.wait_then_accept(),
+        _ => accept(),
+    });
+    let mut ws = live.ws();
+    ws.subscribe("news");
+    ws.send_subscribe("slow", None, None);
+    journal.wait_for("subscribe slow");
+    let news = ChannelName::parse("news", 200).unwrap();
+    let hub = live.broker.app("app-id").expect("the development application");
+    let subscribers = || hub.channel(&news, std::time::Instant::now()).subscription_count;
+    assert_eq!(subscribers(), 1);
+    drop(ws);
+    until("it has left its channel", || subscribers() == 0);
+    assert!(live.running() && journal.closes().is_empty(), "its hook is still at work");
+    gate.let_through(1);
+    journal.wait_for("close gone");
+    drop(live);
 }
 
 struct Running(Child);

@@ -40,7 +40,7 @@ pub(super) struct Connection<H: Handler> {
     pub(super) settings: Arc<ConnectionSettings>,
     pub(super) handler: Arc<H>,
     pub(super) handover: Handover<H::Conn>,
-    link: Rc<Link>,
+    pub(super) link: Rc<Link>,
     /// Taken while a hook has it, and for good when the connection has ended.
     pub(super) context: Option<H::Conn>,
     /// What the log lines of its hooks stand in.

@@ -54,7 +54,7 @@ impl<H: Handler> Connection<H> {
         call: impl Future<Output = (H::Conn, Result<T, HookFailure>)> + 'static,
         then: impl FnOnce(&mut Self, T) + 'static,
     ) {
-        let call = Call { hook: Box::pin(call), ended: false };
+        let call = Call { hook: Box::pin(call), ended: false, busy: false };
         ctx.wait(call.map(move |(context, answer), this: &mut Self, _| {
             this.context = Some(context);
             match answer {
@@ -239,6 +239,8 @@ impl<H: Handler> Connection<H> {
 struct Call<F> {
     hook: Pin<Box<F>>,
     ended: bool,
+    /// It was not done at once.
+    busy: bool,
 }
 
 impl<H: Handler, F: Future> ActorFuture<Connection<H>> for Call<F> {
@@ -256,6 +258,11 @@ impl<H: Handler, F: Future> ActorFuture<Connection<H>> for Call<F> {
             self.ended = true;
             this.leave(end);
         }
-        self.hook.as_mut().poll(task)
+        let answer = self.hook.as_mut().poll(task);
+        if self.busy != answer.is_pending() {
+            self.busy = answer.is_pending();
+            this.link.set_busy(self.busy);
+        }
+        answer
     }
 }

@@ -90,6 +90,9 @@ impl Stream for Inbound {
             } else if let Some(early) = ready!(this.poll_early(cx)) {
                 this.unseen = early;
                 continue;
+            } else if this.link.has_ahead() {
+                this.unseen = this.link.take_ahead();
+                continue;
             } else {
                 let Self { link, frames, unseen, .. } = this;
                 let read = link.poll_read(cx, |bytes| {

@@ -12,6 +12,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::scanner::Violation;
@@ -37,6 +38,10 @@ pub(super) struct Link {
     violation: Cell<Option<Violation>>,
     /// Nobody waits for the peer any more.
     hurried: Cell<bool>,
+    /// Whoever reads is at work on something else.
+    busy: Cell<bool>,
+    /// What was read meanwhile.
+    ahead: RefCell<BytesMut>,
     /// Those who wait for the socket to come, or to go.
     reader: RefCell<Option<Waker>>,
     writer: RefCell<Option<Waker>>,
@@ -86,6 +91,36 @@ impl Link {
         self.hurried.get()
     }
 
+    /// While the reader is at work on something else, the writer looks whether the peer is still there.
+    pub(super) fn set_busy(&self, busy: bool) {
+        self.busy.set(busy);
+        if busy {
+            wake(&self.writer);
+        }
+    }
+
+    /// Reads ahead of a reader that is busy, up to a bound. `Ready`: the peer is gone.
+    pub(super) fn poll_ahead(&self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.busy.get() && self.ahead.borrow().len() < READ {
+            match self.poll_socket(cx, |bytes| self.ahead.borrow_mut().extend_from_slice(bytes)) {
+                Poll::Ready(Some(())) => {}
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Pending
+    }
+
+    /// What was read ahead and not taken yet.
+    pub(super) fn take_ahead(&self) -> Bytes {
+        self.ahead.take().freeze()
+    }
+
+    /// Whether something was read ahead.
+    pub(super) fn has_ahead(&self) -> bool {
+        !self.ahead.borrow().is_empty()
+    }
+
     /// The end of the socket, whoever finds it.
     pub(super) fn close(&self) {
         // Dropped after the borrow: TLS may have something to say about it.
@@ -102,6 +137,15 @@ impl Link {
 
     /// Reads what there is and shows it to `take`; `None` when nothing will come any more.
     pub(super) fn poll_read<T>(&self, cx: &mut Context<'_>, take: impl FnOnce(&[u8]) -> T) -> Poll<Option<T>> {
+        let read = self.poll_socket(cx, take);
+        if read.is_pending() {
+            // The writer may find the end first.
+            self.register_reader(cx);
+        }
+        read
+    }
+
+    fn poll_socket<T>(&self, cx: &mut Context<'_>, take: impl FnOnce(&[u8]) -> T) -> Poll<Option<T>> {
         BUFFER.with_borrow_mut(|buffer| {
             let mut buffer = ReadBuf::new(buffer);
             let read = self.with_socket(|socket| socket.poll_read(cx, &mut buffer));
@@ -109,11 +153,7 @@ impl Link {
                 None | Some(Poll::Ready(Err(_))) => Poll::Ready(None),
                 Some(Poll::Ready(Ok(()))) if buffer.filled().is_empty() => Poll::Ready(None),
                 Some(Poll::Ready(Ok(()))) => Poll::Ready(Some(take(buffer.filled()))),
-                Some(Poll::Pending) => {
-                    // The writer may find the end first.
-                    self.register_reader(cx);
-                    Poll::Pending
-                }
+                Some(Poll::Pending) => Poll::Pending,
             }
         })
     }

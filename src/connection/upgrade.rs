@@ -8,7 +8,7 @@ use std::{rc::Rc, sync::Arc, time::Instant};
 use actix::{Actor, StreamHandler};
 use actix_http::{ResponseBuilder, ws};
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpRequest, HttpResponse, ResponseError,
     body::MessageBody,
     http::{StatusCode, header},
     rt, web,
@@ -210,7 +210,7 @@ where
 /// The answer to a request that is no upgrade, or a broken one. HTTP can say it: no WebSocket client asked.
 fn not_an_upgrade(request: &HttpRequest, error: &ws::HandshakeError) -> HttpResponse {
     let upgrades = request.headers().contains_key(header::UPGRADE);
-    let status = if upgrades { actix_web::ResponseError::status_code(error) } else { StatusCode::UPGRADE_REQUIRED };
+    let status = if upgrades { error.error_response().status() } else { StatusCode::UPGRADE_REQUIRED };
     let mut response = HttpResponse::build(status);
     // What would have been right (RFC 9110 15.5.22, RFC 6455 4.2.2).
     response.insert_header((header::UPGRADE, "websocket")).insert_header((header::SEC_WEBSOCKET_VERSION, "13"));

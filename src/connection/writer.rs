@@ -158,12 +158,20 @@ impl<O: AsRef<Outbox> + Unpin> Future for Writer<O> {
             scratch.frames.clear();
             worked
         });
-        if worked.is_pending() && !this.is_late(cx) {
+        let gone = worked.is_pending() && this.link.poll_ahead(cx).is_ready();
+        if worked.is_pending() && !gone && !this.is_late(cx) {
             this.link.register_writer(cx);
             return Poll::Pending;
         }
-        // Written to its end, failed, or too late.
+        // Written to its end, failed, or too late; or gone, which the reader finds for itself where it has something left to read.
         this.link.close();
+        if gone && !this.link.has_ahead() {
+            this.outbox.as_ref().abandon();
+        }
         Poll::Ready(())
     }
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

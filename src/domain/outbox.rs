@@ -1,6 +1,6 @@
 //! What waits to be written to one connection: a queue bounded in bytes, and the one place where a connection's output ends.
 //!
-//! Fan-out pushes shared frames here, past the connection's actor. The response body drains it. When the bound is crossed the
+//! Fan-out pushes shared frames here, past the connection's actor. The writer of its socket drains it. When the bound is crossed the
 //! queue is dropped, a close frame takes its place, and whoever polls [`Outbox::poll_end`] learns of it.
 
 use std::{
