@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+/// A look that comes so much too late says that nobody was listening: the process stood still, or a hook was at work.
+const LATE: Duration = Duration::from_millis(500);
+
 /// Watches one connection. Any inbound frame counts as life.
 #[derive(Debug)]
 pub(super) struct Liveness {
@@ -43,7 +46,15 @@ impl Liveness {
     pub(super) fn check(&mut self, now: Instant) -> Pulse {
         if let Some(pinged_at) = self.pinged_at {
             let deadline = pinged_at + self.pong_timeout;
-            return if now >= deadline { Pulse::Lost } else { Pulse::Fine(deadline) };
+            if now < deadline {
+                return Pulse::Fine(deadline);
+            }
+            if now < deadline + LATE {
+                return Pulse::Lost;
+            }
+            // The pong may have come long ago, and wait to be read.
+            self.pinged_at = Some(now);
+            return Pulse::Fine(now + self.pong_timeout);
         }
         let due = self.last_seen + self.ping_interval;
         if now < due {
@@ -99,6 +110,15 @@ mod tests {
         assert_eq!(liveness.check(start + 25 * SECOND), Pulse::Ping(start + 35 * SECOND));
         assert_eq!(liveness.check(start + 34 * SECOND), Pulse::Fine(start + 35 * SECOND));
         assert_eq!(liveness.check(start + 35 * SECOND), Pulse::Lost);
+    }
+
+    #[test]
+    fn whoever_was_not_listened_to_gets_its_time_once_more() {
+        let start = Instant::now();
+        let mut liveness = Liveness::new(25 * SECOND, 10 * SECOND, start);
+        liveness.check(start + 25 * SECOND);
+        assert_eq!(liveness.check(start + 60 * SECOND), Pulse::Fine(start + 70 * SECOND), "the broker stood still");
+        assert_eq!(liveness.check(start + 70 * SECOND), Pulse::Lost, "now it was listened to");
     }
 
     #[test]

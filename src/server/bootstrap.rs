@@ -225,6 +225,8 @@ impl Application {
                 name = signals.next() => tracing::warn!("Stopping without a word to the store: got {name} again"),
             }
         }
+        // Or whoever connects in between meets a listener without workers.
+        self.handle.pause().await;
         self.handle.stop(false).await;
         if let Some(metrics) = &self.metrics {
             metrics.stop().await;
