@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use actix_web::HttpResponse;
+use actix_web::{HttpResponse, http::header::HeaderMap};
 use serde::Serialize;
 
 use super::{
@@ -15,9 +15,22 @@ use super::{
     trace,
 };
 use crate::{
-    cluster::{NewPublication, Publication},
-    domain::App,
+    cluster::{Broker, NewPublication, Publication},
+    domain::{App, Hub},
 };
+
+/// A request that publishes; everything in it was signed with the secret of its application.
+#[derive(Clone, Copy)]
+pub(super) struct Publishing<'a> {
+    /// The broker.
+    pub(super) broker: &'a Broker,
+    /// The application.
+    pub(super) hub: &'a Hub,
+    /// The body, byte for byte.
+    pub(super) body: &'a [u8],
+    /// Headers are not signed.
+    pub(super) headers: &'a HeaderMap,
+}
 
 /// The answer to a request that asks for nothing.
 const NOTHING: Json = Json::Borrowed("{}");
@@ -30,22 +43,30 @@ struct Checked {
 
 /// `POST /apps/{app_id}/events`. 200 means accepted, not read by anybody.
 pub(super) async fn publish(signed: Signed) -> HttpResponse {
-    signed.answer(deliver_one(&signed))
+    signed.answer(deliver_one(publishing(&signed)))
 }
 
 /// `POST /apps/{app_id}/batch_events`.
 pub(super) async fn publish_batch(signed: Signed) -> HttpResponse {
-    signed.answer(deliver_batch(&signed))
+    signed.answer(deliver_batch(publishing(&signed)))
 }
 
-fn deliver_one(signed: &Signed) -> Result<Json, ApiError> {
-    let event = check(&EventFields::parse(&signed.body)?, signed.app())?;
-    make_way(signed, 1)?;
-    deliver(signed, std::slice::from_ref(&event));
+fn publishing(signed: &Signed) -> Publishing<'_> {
+    Publishing { broker: &signed.broker, hub: &signed.hub, body: &signed.body, headers: signed.request.headers() }
+}
+
+/// One event, for some channels.
+///
+/// # Errors
+/// [`ApiError`]; nothing was delivered then.
+pub(super) fn deliver_one(asked: Publishing<'_>) -> Result<Json, ApiError> {
+    let event = check(&EventFields::parse(asked.body)?, asked.hub.app())?;
+    make_way(asked, 1)?;
+    deliver(asked, std::slice::from_ref(&event));
     let Some(info) = event.info else { return Ok(NOTHING) };
     let now = Instant::now();
     let channels = event.publication.channels().iter();
-    json(&ChannelMap { channels: channels.map(|channel| (channel.clone(), info.of(channel, &signed.hub.channel(channel, now)))).collect() })
+    json(&ChannelMap { channels: channels.map(|channel| (channel.clone(), info.of(channel, &asked.hub.channel(channel, now)))).collect() })
 }
 
 /// `{"batch":[…]}`: as long as the request, in its order.
@@ -54,40 +75,44 @@ struct BatchAnswer {
     batch: Vec<Attributes>,
 }
 
-fn deliver_batch(signed: &Signed) -> Result<Json, ApiError> {
-    let app = signed.app();
-    let items = fields::batch(&signed.body, app.limits.max_batch)?;
+/// All events of a batch, or none.
+///
+/// # Errors
+/// [`ApiError`]; nothing was delivered then.
+pub(super) fn deliver_batch(asked: Publishing<'_>) -> Result<Json, ApiError> {
+    let app = asked.hub.app();
+    let items = fields::batch(asked.body, app.limits.max_batch)?;
     let events = items.iter().map(|item| check(item, app)).collect::<Result<Vec<_>, _>>()?;
-    make_way(signed, events.len())?;
-    deliver(signed, &events);
+    make_way(asked, events.len())?;
+    deliver(asked, &events);
     if events.iter().all(|event| event.info.is_none()) {
         return Ok(NOTHING);
     }
     let now = Instant::now();
     let attributes = |event: &Checked| match (event.info, event.publication.channels()) {
-        (Some(info), [channel, ..]) => info.of(channel, &signed.hub.channel(channel, now)),
+        (Some(info), [channel, ..]) => info.of(channel, &asked.hub.channel(channel, now)),
         _ => Attributes::default(),
     };
     json(&BatchAnswer { batch: events.iter().map(attributes).collect() })
 }
 
 /// Delivers what may be delivered, inside a span for those who trace.
-fn deliver(signed: &Signed, events: &[Checked]) {
-    let span = trace::publishing(signed, events.len());
+fn deliver(asked: Publishing<'_>, events: &[Checked]) {
+    let span = trace::publishing(&asked.hub.app().id, asked.headers, events.len());
     if let [event] = events
         && let Some(channel) = event.publication.channels().first()
     {
         trace::names(&span, channel.as_str());
     }
-    span.in_scope(|| events.iter().for_each(|event| signed.broker.deliver(&signed.hub, &event.publication)));
+    span.in_scope(|| events.iter().for_each(|event| asked.broker.deliver(asked.hub, &event.publication)));
 }
 
 /// Whether so many events may be published now. What could never be was refused before, and is not counted.
-fn make_way(signed: &Signed, events: usize) -> Result<(), ApiError> {
-    if signed.broker.is_short_of_memory() {
+fn make_way(asked: Publishing<'_>, events: usize) -> Result<(), ApiError> {
+    if asked.broker.is_short_of_memory() {
         return Err(ApiError::OverCapacity);
     }
-    signed.hub.rates().publish(events).map_err(|limit| ApiError::TooFast { what: "events", limit })
+    asked.hub.rates().publish(events).map_err(|limit| ApiError::TooFast { what: "events", limit })
 }
 
 fn check(event: &EventFields<'_>, app: &App) -> Result<Checked, ApiError> {

@@ -10,6 +10,7 @@ mod channels;
 mod claim;
 mod error;
 mod events;
+mod express;
 mod fields;
 mod health;
 mod info;
@@ -42,6 +43,7 @@ use actix_web::{
 };
 
 pub(crate) use error::not_found;
+pub(crate) use express::{Express, ExpressRoute, account};
 
 use crate::domain::Hub;
 
@@ -75,8 +77,8 @@ const RELEASE: &str = "/apps/{app_id}/locks/{fence}/release";
 /// The server around it has to provide `web::Data<Broker>` and `web::Data<HttpSettings>`.
 pub(crate) fn configure(cfg: &mut web::ServiceConfig) {
     let events = web::post().to(events::publish);
-    cfg.service(only("/apps/{app_id}/events", events, "GET, POST").route(web::get().to(log::read)))
-        .service(post("/apps/{app_id}/batch_events", events::publish_batch))
+    cfg.service(only(express::EVENTS, events, "GET, POST").route(web::get().to(log::read)))
+        .service(post(express::BATCH, events::publish_batch))
         .service(get("/apps/{app_id}/channels", channels::list))
         .service(get("/apps/{app_id}/channels/{channel}", channels::show))
         .service(get("/apps/{app_id}/channels/{channel}/users", channels::users))

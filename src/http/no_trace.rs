@@ -1,11 +1,10 @@
 //! No span of a published event: this program was built without the feature `otlp`.
 
+use actix_web::http::header::HeaderMap;
 use tracing::Span;
 
-use super::signed::Signed;
-
 /// No span.
-pub(super) fn publishing(_: &Signed, _: usize) -> Span {
+pub(super) fn publishing(_: &str, _: &HeaderMap, _: usize) -> Span {
     Span::none()
 }
 

@@ -62,10 +62,15 @@ impl Signed {
 
     /// Puts an outcome on the wire; a refusal is logged.
     pub(super) fn answer(&self, outcome: Result<Json, ApiError>) -> HttpResponse {
-        match outcome {
-            Ok(json) => HttpResponse::Ok().insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json"))).body(json),
-            Err(error) => error.logged(&self.app().id).error_response(),
-        }
+        answer(outcome, &self.app().id)
+    }
+}
+
+/// Puts an outcome on the wire; a refusal is logged.
+pub(super) fn answer(outcome: Result<Json, ApiError>, app_id: &str) -> HttpResponse {
+    match outcome {
+        Ok(json) => HttpResponse::Ok().insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json"))).body(json),
+        Err(error) => error.logged(app_id).error_response(),
     }
 }
 
@@ -94,42 +99,80 @@ type Verified = (Broker, Arc<Hub>, Bytes, Vec<(String, String)>);
 
 async fn verify(request: &HttpRequest, payload: dev::Payload) -> Result<Verified, ApiError> {
     let (broker, settings) = (data::<Broker>(request)?, data::<HttpSettings>(request)?);
-    let (headers, limit) = (request.headers(), settings.max_request_bytes);
-    let (hub, query) = match caller(request, broker, &settings.path_prefix, unix_now()) {
-        Ok(caller) => caller,
-        Err(refusal) => {
-            // A stranger's body is read, or the connection would have to be closed, but it is not kept.
-            body::discard(payload, headers, limit).await?;
-            return Err(refusal);
-        }
-    };
-    let account = |bytes_in| drop(request.extensions_mut().insert(Account { hub: Arc::clone(hub), bytes_in }));
-    account(0);
-    let body = body::keep(payload, headers, limit).await?;
-    account(body.len());
-    check_body(&query, &body)?;
-    if !hub.app().enabled {
-        return Err(ApiError::AppDisabled);
-    }
-    if request.method().is_safe() {
-        hub.rates().read().map_err(|limit| ApiError::TooFast { what: "requests", limit })?;
-    }
+    let claimed = Claimed { request, app_id: segment(request, "app_id"), broker, settings };
+    let account = |hub: &Arc<Hub>, bytes_in| drop(request.extensions_mut().insert(Account { hub: Arc::clone(hub), bytes_in }));
+    let Proved { hub, query, body } = claimed.prove(payload, account).await?;
     let params = query.iter().filter(|(name, _)| !AUTHENTICATION.contains(name));
     let params = params.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     Ok((broker.clone(), Arc::clone(hub), body, params))
 }
 
-/// The application a request comes from, once everything is proved that can be proved without the body.
-fn caller<'a>(request: &'a HttpRequest, broker: &'a Broker, prefix: &str, now: u64) -> Result<(&'a Arc<Hub>, Query<'a>), ApiError> {
-    let named = segment(request, "app_id").map(|id| broker.app(&id).ok_or(ApiError::UnknownApp)).transpose()?;
-    let query = Query::parse(request.query_string())?;
-    let hub = match named {
-        Some(hub) => hub,
-        None => broker.app_by_key(param(&query, KEY)?).ok_or(ApiError::UnknownKey)?,
-    };
-    let path = without_prefix(request.path(), prefix);
-    Claim { method: request.method().as_str(), path, query: &query }.check_head(hub.app(), now)?;
-    Ok((hub, query))
+/// A request before anything of it is believed.
+pub(super) struct Claimed<'a> {
+    /// What came.
+    pub(super) request: &'a HttpRequest,
+    /// The application that its path names, decoded.
+    pub(super) app_id: Option<Cow<'a, str>>,
+    /// The broker.
+    pub(super) broker: &'a Broker,
+    /// What the HTTP side is set to.
+    pub(super) settings: &'a HttpSettings,
+}
+
+/// What has proved to come from an application.
+pub(super) struct Proved<'a> {
+    /// The application.
+    pub(super) hub: &'a Arc<Hub>,
+    /// The query.
+    pub(super) query: Query<'a>,
+    /// The body, byte for byte.
+    pub(super) body: Bytes,
+}
+
+impl<'a> Claimed<'a> {
+    /// Checks everything, and reads the body. `account` is told whose request it is as soon as that is known, and again how large the body
+    /// was.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub(super) async fn prove(&self, payload: dev::Payload, mut account: impl FnMut(&Arc<Hub>, usize)) -> Result<Proved<'a>, ApiError> {
+        let (request, limit) = (self.request, self.settings.max_request_bytes);
+        let headers = request.headers();
+        let (hub, query) = match self.caller(unix_now()) {
+            Ok(caller) => caller,
+            Err(refusal) => {
+                // A stranger's body is read, or the connection would have to be closed, but it is not kept.
+                body::discard(payload, headers, limit).await?;
+                return Err(refusal);
+            }
+        };
+        account(hub, 0);
+        let body = body::keep(payload, headers, limit).await?;
+        account(hub, body.len());
+        check_body(&query, &body)?;
+        if !hub.app().enabled {
+            return Err(ApiError::AppDisabled);
+        }
+        if request.method().is_safe() {
+            hub.rates().read().map_err(|limit| ApiError::TooFast { what: "requests", limit })?;
+        }
+        Ok(Proved { hub, query, body })
+    }
+
+    /// The application a request comes from, once everything is proved that can be proved without the body.
+    fn caller(&self, now: u64) -> Result<(&'a Arc<Hub>, Query<'a>), ApiError> {
+        let Self { request, app_id, broker, settings } = self;
+        let (request, broker): (&'a HttpRequest, &'a Broker) = (request, broker);
+        let named = app_id.as_ref().map(|id| broker.app(id).ok_or(ApiError::UnknownApp)).transpose()?;
+        let query = Query::parse(request.query_string())?;
+        let hub = match named {
+            Some(hub) => hub,
+            None => broker.app_by_key(param(&query, KEY)?).ok_or(ApiError::UnknownKey)?,
+        };
+        let path = without_prefix(request.path(), &settings.path_prefix);
+        Claim { method: request.method().as_str(), path, query: &query }.check_head(hub.app(), now)?;
+        Ok((hub, query))
+    }
 }
 
 /// The path that clients sign. What is left without the prefix must be one of ours: an application may be called like the prefix.

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_web::{App, dev, middleware::from_fn, rt, web};
+use actix_web::{App, dev, rt, web};
 use tokio::sync::Notify;
 
 use super::{
@@ -108,9 +108,9 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
             .app_data(web::Data::new(transport))
             .app_data(web::Data::new(state.clone()))
             .app_data(http_settings.clone())
-            .app_data(counted.worker())
             .default_service(web::to(http::not_found))
-            .wrap(from_fn(metrics::count));
+            // The embedding program's layers see every request; only without them is there a shorter way.
+            .wrap(counted.counting(wrap.is_none().then(|| http::Express::new(state.clone(), http_settings.clone()))));
         match &wrap {
             Some(wrap) => app.configure(|app| wrap(web::scope("").configure(own_routes).default_service(web::to(http::not_found)), app)),
             None => app.configure(own_routes),

@@ -1,5 +1,6 @@
 //! The API through its routes, and the answers on a real socket.
 
+mod express;
 mod operating;
 mod routes;
 mod wire;

@@ -11,17 +11,38 @@ use actix_web::{
 
 use super::*;
 use crate::{
-    http::{HttpSettings, configure, not_found},
+    http::{Express, HttpSettings, configure, not_found},
     protocol::SignedUser,
 };
 
 /// Status, content type, body.
 type Answer = (u16, String, String);
 
+fn settings() -> web::Data<HttpSettings> {
+    web::Data::new(HttpSettings { max_request_bytes: LIMIT, path_prefix: "/ws".into() })
+}
+
+/// As the server does it: past the router, where that is possible.
 pub(super) async fn ask(broker: &Broker, method: Method, target: &str, body: &str) -> ServiceResponse {
+    match ask_express(broker, method.clone(), target, body).await {
+        Some(response) => response,
+        None => ask_router(broker, method, target, body).await,
+    }
+}
+
+/// Past the router, if the request may go that way.
+pub(super) async fn ask_express(broker: &Broker, method: Method, target: &str, body: &str) -> Option<ServiceResponse> {
+    let express = Express::new(broker.clone(), settings());
+    let request = TestRequest::default().method(method).uri(target).set_payload(body.to_owned()).to_srv_request();
+    let publish = express.takes(&request)?;
+    Some(express.answer(publish, request).await)
+}
+
+/// Through the router.
+pub(super) async fn ask_router(broker: &Broker, method: Method, target: &str, body: &str) -> ServiceResponse {
     let server = Server::new()
         .app_data(web::Data::new(broker.clone()))
-        .app_data(web::Data::new(HttpSettings { max_request_bytes: LIMIT, path_prefix: "/ws".into() }))
+        .app_data(settings())
         .service(web::scope("/ws").configure(configure))
         .configure(configure)
         .default_service(web::to(not_found));

@@ -22,7 +22,7 @@ use actix_web::{
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
-pub(super) use requests::{Requests, count};
+pub(super) use requests::Requests;
 pub(super) use store::StoreSources;
 
 use super::ServerError;

@@ -1,22 +1,30 @@
 //! Requests on the port of the clients: by route, method and status. A middleware around everything; each worker counts for itself.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::{Ready, ready},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use actix_web::{
     Error, HttpMessage, HttpRequest,
-    body::{BodySize, MessageBody},
-    dev::{ServiceRequest, ServiceResponse},
-    http::Method,
-    middleware::Next,
-    web,
+    dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
+    http::{Method, StatusCode},
 };
+use futures_util::future::LocalBoxFuture;
 use parking_lot::Mutex;
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
 use super::page::{Page, labels};
 use crate::{
     domain::{Histogram, HistogramView},
-    http::{Account, RouteTemplate},
+    http::{Account, Express, ExpressRoute, RouteTemplate, account},
 };
 
 /// Where WebSockets are opened. Their handshake is a request like others; what follows it is not part of its time.
@@ -25,13 +33,25 @@ const SOCKETS: [&str; 2] = ["/ctx/{token}/app/{key}", "/app/{key}"];
 const OTHER: &str = "other";
 /// No route at all.
 const NONE: &str = "none";
+const POST: &str = "POST";
 
 /// Route and method.
 type Kind = (&'static str, &'static str);
 
 /// The requests of one worker.
-#[derive(Debug, Default)]
-pub(in crate::server) struct Worker(Mutex<BTreeMap<Kind, Answers>>);
+#[derive(Debug)]
+struct Worker {
+    /// Those that went past the router and were accepted, by [`ExpressRoute`].
+    accepted: [Accepted; ExpressRoute::ALL.len()],
+    others: Mutex<BTreeMap<Kind, Answers>>,
+}
+
+/// Requests of one route that were answered with 200. Whoever counts here waits for nobody.
+#[derive(Debug)]
+struct Accepted {
+    times: Histogram,
+    count: AtomicU64,
+}
 
 #[derive(Debug)]
 struct Answers {
@@ -39,44 +59,135 @@ struct Answers {
     by_status: BTreeMap<u16, u64>,
 }
 
+impl Worker {
+    fn new() -> Self {
+        let accepted = ExpressRoute::ALL.map(|_| Accepted { times: Histogram::of_times(), count: AtomicU64::new(0) });
+        Self { accepted, others: Mutex::default() }
+    }
+
+    fn published(&self, route: ExpressRoute, status: StatusCode, took: Duration) {
+        match self.accepted.get(route as usize) {
+            Some(accepted) if status == StatusCode::OK => {
+                accepted.times.took(took);
+                accepted.count.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => self.answered((route.template().0, POST), status, took),
+        }
+    }
+
+    fn answered(&self, kind: Kind, status: StatusCode, took: Duration) {
+        let mut kinds = self.others.lock();
+        let answers = kinds.entry(kind).or_insert_with(|| Answers { times: Histogram::of_times(), by_status: BTreeMap::new() });
+        answers.times.took(took);
+        *answers.by_status.entry(status.as_u16()).or_default() += 1;
+    }
+
+    /// Everything so far: of each route the times, and how many there were of each status.
+    fn sum(&self, times: &mut BTreeMap<Kind, HistogramView>, counts: &mut BTreeMap<(Kind, u16), u64>) {
+        let mut timed = |kind: Kind, more: &Histogram| match times.get_mut(&kind) {
+            Some(sum) => sum.add(&more.view()),
+            None => drop(times.insert(kind, more.view())),
+        };
+        for (route, accepted) in ExpressRoute::ALL.iter().zip(&self.accepted) {
+            let count = accepted.count.load(Ordering::Relaxed);
+            if count > 0 {
+                let kind = (route.template().0, POST);
+                timed(kind, &accepted.times);
+                *counts.entry((kind, StatusCode::OK.as_u16())).or_default() += count;
+            }
+        }
+        for (kind, answers) in self.others.lock().iter() {
+            timed(*kind, &answers.times);
+            for (status, count) in &answers.by_status {
+                *counts.entry((*kind, *status)).or_default() += count;
+            }
+        }
+    }
+}
+
 /// The requests of all workers. Cloning is a reference count.
 #[derive(Clone, Debug, Default)]
 pub(in crate::server) struct Requests(Arc<Mutex<Vec<Arc<Worker>>>>);
 
 impl Requests {
-    /// For one more worker.
-    pub(in crate::server) fn worker(&self) -> web::Data<Worker> {
-        let worker = Arc::<Worker>::default();
+    /// The middleware of one more worker. `express`: publishes go past the router, if nothing stands between the two.
+    pub(in crate::server) fn counting(&self, express: Option<Express>) -> Counting {
+        let worker = Arc::new(Worker::new());
         self.0.lock().push(Arc::clone(&worker));
-        web::Data::from(worker)
+        Counting { worker, express: express.map(Rc::new) }
     }
 }
 
-/// Counts one request.
-pub(in crate::server) async fn count<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, Error> {
-    let (began, method) = (Instant::now(), method(request.method()));
-    let worker = request.app_data::<web::Data<Worker>>().cloned();
-    let answer = next.call(request).await;
-    let Some(worker) = worker else { return answer };
-    let (route, status) = match &answer {
-        Ok(response) => {
-            if let Some(Account { hub, bytes_in }) = response.request().extensions().get::<Account>() {
-                let bytes_out = match response.response().body().size() {
-                    BodySize::Sized(bytes) => bytes,
-                    BodySize::None | BodySize::Stream => 0,
-                };
-                hub.stats().http_call(*bytes_in as u64, bytes_out);
-            }
-            (route(response.request()), response.status())
+/// Counts requests. It is the outermost layer of the application, so that it sees everything.
+#[derive(Clone, Debug)]
+pub(in crate::server) struct Counting {
+    worker: Arc<Worker>,
+    express: Option<Rc<Express>>,
+}
+
+/// What [`Counting`] makes of a service.
+#[derive(Debug)]
+pub(in crate::server) struct Counted<S> {
+    service: S,
+    counting: Counting,
+}
+
+impl<S> Transform<S, ServiceRequest> for Counting
+where
+    S: Service<ServiceRequest, Response = ServiceResponse, Error = Error>,
+    S::Future: 'static,
+{
+    type Response = ServiceResponse;
+    type Error = Error;
+    type Transform = Counted<S>;
+    type InitError = ();
+    type Future = Ready<Result<Self::Transform, ()>>;
+
+    fn new_transform(&self, service: S) -> Self::Future {
+        ready(Ok(Counted { service, counting: self.clone() }))
+    }
+}
+
+impl<S> Service<ServiceRequest> for Counted<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse, Error = Error>,
+    S::Future: 'static,
+{
+    type Response = ServiceResponse;
+    type Error = Error;
+    type Future = LocalBoxFuture<'static, Result<ServiceResponse, Error>>;
+
+    forward_ready!(service);
+
+    fn call(&self, request: ServiceRequest) -> Self::Future {
+        let (began, worker) = (Instant::now(), Arc::clone(&self.counting.worker));
+        if let Some(express) = &self.counting.express
+            && let Some(publish) = express.takes(&request)
+        {
+            let (express, route) = (Rc::clone(express), publish.route);
+            return Box::pin(async move {
+                let answer = express.answer(publish, request).await;
+                worker.published(route, answer.status(), began.elapsed());
+                Ok(answer)
+            });
         }
-        Err(error) => (NONE, error.as_response_error().status_code()),
-    };
-    let mut kinds = worker.0.lock();
-    let answers = kinds.entry((route, method)).or_insert_with(|| Answers { times: Histogram::of_times(), by_status: BTreeMap::new() });
-    answers.times.took(began.elapsed());
-    *answers.by_status.entry(status.as_u16()).or_default() += 1;
-    drop(kinds);
-    answer
+        let method = method(request.method());
+        let answer = self.service.call(request);
+        Box::pin(async move {
+            let answer = answer.await;
+            let (route, status) = match &answer {
+                Ok(answer) => {
+                    if let Some(Account { hub, bytes_in }) = answer.request().extensions().get::<Account>() {
+                        account(hub, *bytes_in, answer.response());
+                    }
+                    (route(answer.request()), answer.status())
+                }
+                Err(error) => (NONE, error.as_response_error().status_code()),
+            };
+            worker.answered((route, method), status, began.elapsed());
+            answer
+        })
+    }
 }
 
 /// As it is declared: what a client makes of a path is on no list of ours.
@@ -94,7 +205,7 @@ fn method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
-        Method::POST => "POST",
+        Method::POST => POST,
         Method::PUT => "PUT",
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
@@ -106,16 +217,7 @@ impl Collector for Requests {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (mut times, mut counts): (BTreeMap<Kind, HistogramView>, BTreeMap<(Kind, u16), u64>) = Default::default();
         for worker in self.0.lock().iter() {
-            for (kind, answers) in worker.0.lock().iter() {
-                let view = answers.times.view();
-                match times.get_mut(kind) {
-                    Some(sum) => sum.add(&view),
-                    None => drop(times.insert(*kind, view)),
-                }
-                for (status, count) in &answers.by_status {
-                    *counts.entry((*kind, *status)).or_default() += count;
-                }
-            }
+            worker.sum(&mut times, &mut counts);
         }
         let page = &mut Page::new(encoder);
         let samples = counts.into_iter().map(|(((route, method), status), count)| {
@@ -130,7 +232,7 @@ impl Collector for Requests {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::{App, HttpResponse, middleware::from_fn, test};
+    use actix_web::{App, HttpResponse, test, web};
 
     use super::*;
 
@@ -139,8 +241,7 @@ mod tests {
         let requests = Requests::default();
         let resource = web::resource("/apps/{app_id}/events").app_data(RouteTemplate("/apps/{app_id}/events"));
         let app = App::new()
-            .app_data(requests.worker())
-            .wrap(from_fn(count))
+            .wrap(requests.counting(None))
             .service(resource.to(HttpResponse::Ok))
             .service(web::scope("/ws").route("/app/{key}", web::get().to(HttpResponse::NotFound)))
             .route("/own/{x}", web::get().to(HttpResponse::Accepted));
@@ -159,5 +260,23 @@ mod tests {
             assert!(page.contains(&line), "{line} is not in\n{page}");
         }
         assert!(!page.contains("secret") && !page.contains("made"), "{page}");
+    }
+
+    #[actix_web::test]
+    async fn what_goes_past_the_router_is_counted_with_what_does_not() {
+        let requests = Requests::default();
+        for worker in [requests.counting(None).worker, requests.counting(None).worker] {
+            worker.published(ExpressRoute::Events, StatusCode::OK, Duration::from_micros(10));
+            worker.published(ExpressRoute::Events, StatusCode::BAD_REQUEST, Duration::from_millis(2));
+            worker.answered((ExpressRoute::Events.template().0, POST), StatusCode::OK, Duration::from_millis(20));
+        }
+        let (mut times, mut counts) = Default::default();
+        requests.0.lock().iter().for_each(|worker| worker.sum(&mut times, &mut counts));
+        let kind = ("/apps/{app_id}/events", "POST");
+        assert_eq!(counts, BTreeMap::from([((kind, 200), 4), ((kind, 400), 2)]));
+        assert_eq!(times.keys().collect::<Vec<_>>(), [&kind]);
+        let view = &times[&kind];
+        assert_eq!(view.count(), 6);
+        assert!((view.sum - 0.044_02).abs() < 1e-9, "{view:?}");
     }
 }
