@@ -6,10 +6,7 @@ use super::{
     error::ApiError,
     query::{Query, SIGNATURE},
 };
-use crate::{
-    domain::App,
-    protocol::{body_md5, constant_time_eq},
-};
+use crate::{domain::App, protocol::is_body_md5};
 
 /// The parameter that names the application.
 pub(super) const KEY: &str = "auth_key";
@@ -76,7 +73,7 @@ pub(super) fn check_body(query: &Query<'_>, body: &[u8]) -> Result<(), ApiError>
     match query.get(MD5) {
         None if body.is_empty() => Ok(()),
         None => Err(ApiError::MissingParameter(MD5)),
-        Some(claimed) if constant_time_eq(claimed, &body_md5(body)) => Ok(()),
+        Some(claimed) if is_body_md5(claimed, body) => Ok(()),
         Some(_) => Err(ApiError::BodyMd5),
     }
 }

@@ -22,6 +22,8 @@ impl<'a> Query<'a> {
     /// [`ApiError::DuplicateParameter`].
     pub(super) fn parse(text: &'a str) -> Result<Self, ApiError> {
         let mut params = Vec::with_capacity(USUAL);
+        // Seldom is anything escaped; one look at the whole of it is cheaper than one at each piece.
+        let decode = if is_plain(text) { Cow::Borrowed } else { decode };
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             params.push((lower_case(decode(name)), decode(value)));
@@ -56,9 +58,14 @@ impl<'a> Query<'a> {
     }
 }
 
+/// Whether form decoding leaves the text as it is. A character at a time, each of which is looked for many bytes at once.
+fn is_plain(text: &str) -> bool {
+    !text.contains('%') && !text.contains('+')
+}
+
 /// Ordinary form decoding: `+` is a blank. Bytes that are no UTF-8 become the replacement character; nobody signs those.
 fn decode(text: &str) -> Cow<'_, str> {
-    if !text.contains(['+', '%']) {
+    if is_plain(text) {
         return Cow::Borrowed(text);
     }
     let blanks = text.replace('+', " ");

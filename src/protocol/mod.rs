@@ -25,7 +25,7 @@ pub use close::{CloseCode, Reconnect, is_sendable};
 pub(crate) use member::signed_field;
 pub use member::{Member, MemberError, MemberLimits, SignedUser};
 pub use server_frame::{ServerFrame, SubscriptionError, presence_succeeded};
-pub use signature::{Signed, SigningKey, body_md5, canonical_request, constant_time_eq};
+pub use signature::{Signed, SigningKey, body_md5, canonical_request, constant_time_eq, is_body_md5};
 pub use socket_id::{InvalidSocketId, SocketId};
 pub use token::{Claims, TokenError};
 pub use wire::WireFrame;

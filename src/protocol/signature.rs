@@ -29,7 +29,7 @@ impl SigningKey {
 
     /// Whether `hex` is the lower-case hex HMAC of the parts; compared in constant time.
     pub fn verify(&self, parts: &[&str], hex: &str) -> bool {
-        decode_hex_32(hex).is_some_and(|claimed| self.mac(parts).verify_slice(&claimed).is_ok())
+        decode_hex::<32>(hex).is_some_and(|claimed| self.mac(parts).verify_slice(&claimed).is_ok())
     }
 
     /// Whether `digest` is the raw HMAC of the parts; compared in constant time.
@@ -109,6 +109,11 @@ pub fn body_md5(body: &[u8]) -> String {
     to_hex(&Md5::digest(body))
 }
 
+/// Whether `hex` is the [`body_md5`] of a body; compared in constant time.
+pub fn is_body_md5(hex: &str, body: &[u8]) -> bool {
+    decode_hex::<16>(hex).is_some_and(|claimed| Md5::digest(body).as_slice().ct_eq(&claimed).into())
+}
+
 /// Compares two texts in a time that depends on their lengths only.
 pub fn constant_time_eq(a: &str, b: &str) -> bool {
     a.as_bytes().ct_eq(b.as_bytes()).into()
@@ -119,19 +124,29 @@ fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|nibble| char::from(DIGITS[usize::from(nibble)])).collect()
 }
 
-/// Lower-case hex only: an upper-case signature is refused (protocol.md 6.2).
-fn decode_hex_32(hex: &str) -> Option<[u8; 32]> {
-    let nibble = |c: u8| match c {
-        b'0'..=b'9' => Some(c - b'0'),
-        b'a'..=b'f' => Some(c - b'a' + 10),
-        _ => None,
-    };
-    let hex: &[u8; 64] = hex.as_bytes().try_into().ok()?;
-    let mut out = [0; 32];
-    for (byte, pair) in out.iter_mut().zip(hex.chunks_exact(2)) {
-        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+/// What no digit stands for.
+const NO_DIGIT: u8 = 0xff;
+/// The value of each lower-case hex digit: an upper-case signature is refused (protocol.md 6.2).
+const NIBBLES: [u8; 256] = {
+    let mut table = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        table[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
     }
-    Some(out)
+    table
+};
+
+fn decode_hex<const N: usize>(hex: &str) -> Option<[u8; N]> {
+    let (pairs, []) = hex.as_bytes().as_chunks::<2>() else { return None };
+    let pairs: &[[u8; 2]; N] = pairs.try_into().ok()?;
+    let (mut out, mut seen) = ([0; N], 0);
+    for (byte, [high, low]) in out.iter_mut().zip(pairs) {
+        let (high, low) = (NIBBLES[usize::from(*high)], NIBBLES[usize::from(*low)]);
+        seen |= high | low;
+        *byte = high << 4 | low & 15;
+    }
+    (seen != NO_DIGIT).then_some(out)
 }
 
 #[cfg(test)]
@@ -180,6 +195,32 @@ mod tests {
             assert!(!signed.verify(hex, "app-key", &key), "no key");
             let flipped = format!("app-key:{}{}", if hex.starts_with('0') { '1' } else { '0' }, &hex[1..]);
             assert!(!signed.verify(&flipped, "app-key", &key), "one digit changed");
+        }
+    }
+
+    #[test]
+    fn hex_is_lower_case_and_of_one_length() {
+        let all: Vec<u8> = (0..=255).collect();
+        for bytes in all.as_chunks::<16>().0 {
+            assert_eq!(decode_hex::<16>(&to_hex(bytes)), Some(*bytes));
+        }
+        let good = "0123456789abcdef0123456789abcdef";
+        for at in 0..32 {
+            for bad in ["g", "A", "F", "/", ":", "`", " ", "\0", "\u{7f}"] {
+                assert_eq!(decode_hex::<16>(&format!("{}{bad}{}", &good[..at], &good[at + 1..])), None, "{bad:?} at {at}");
+            }
+        }
+        for bad in ["", &good[1..], &good[2..], &format!("{good}0"), &format!("{good}00"), &"é".repeat(16)] {
+            assert_eq!(decode_hex::<16>(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_body_has_one_md5() {
+        for body in [&b""[..], b"{}", &[b'x'; 1_000]] {
+            let md5 = body_md5(body);
+            assert!(is_body_md5(&md5, body));
+            assert!(!is_body_md5(&md5, b"another") && !is_body_md5(&md5.to_uppercase(), body) && !is_body_md5("", body));
         }
     }
 
