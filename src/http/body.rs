@@ -3,7 +3,13 @@
 //! Both keep nothing beyond the limit. What is beyond it is read away, up to a point, because a client that is still sending when
 //! the connection is closed may never see its refusal.
 
-use std::time::Duration;
+use std::{
+    future::poll_fn,
+    mem,
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 
 use actix_web::{
     dev,
@@ -59,7 +65,35 @@ struct Bounds {
 }
 
 async fn receive(payload: dev::Payload, headers: &HeaderMap, bounds: Bounds, take: impl FnMut(Bytes)) -> Result<usize, ApiError> {
-    timeout(TIME_LIMIT, receive_all(payload, headers, bounds, take)).await.unwrap_or(Err(ApiError::BodyTooSlow))
+    let mut received = pin!(receive_all(payload, headers, bounds, take));
+    // A body that came with its head is there at the second look, within the same turn of the connection. Only one that is waited for is
+    // worth a timer.
+    if let Poll::Ready(received) = look(received.as_mut()).await {
+        return received;
+    }
+    next_look().await;
+    if let Poll::Ready(received) = look(received.as_mut()).await {
+        return received;
+    }
+    timeout(TIME_LIMIT, received).await.unwrap_or(Err(ApiError::BodyTooSlow))
+}
+
+/// What a future says now.
+async fn look<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+/// Ready when it is looked at again, which is soon.
+async fn next_look() {
+    let mut looked = false;
+    poll_fn(|cx| {
+        if mem::replace(&mut looked, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 async fn receive_all(
@@ -148,6 +182,20 @@ mod tests {
         let broken = stream::iter([Ok(Bytes::from_static(b"a")), Err(PayloadError::Incomplete(None))]);
         let payload: dev::Payload = dev::Payload::Stream { payload: Box::pin(broken) };
         assert!(matches!(keep(payload, &HeaderMap::new(), 3).await, Err(ApiError::BrokenBody)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_comes_late_is_waited_for() {
+        for (seconds, expected) in [(0, Some("abc")), (4, Some("abc")), (6, None)] {
+            let pause = move || tokio::time::sleep(Duration::from_secs(seconds));
+            // A pause before the body, and one before its end.
+            let pieces = stream::unfold(Some("abc"), move |piece| async move {
+                pause().await;
+                Some((Ok::<_, PayloadError>(Bytes::from_static(piece?.as_bytes())), None))
+            });
+            let kept = keep(dev::Payload::Stream { payload: Box::pin(pieces) }, &HeaderMap::new(), 3).await;
+            assert_eq!(kept.ok().as_deref(), expected.map(str::as_bytes), "{seconds}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
