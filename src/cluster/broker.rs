@@ -279,7 +279,7 @@ impl Broker {
     }
 
     /// Delivers a checked publication: each channel once, in the order they were named.
-    pub(crate) fn deliver(&self, hub: &Hub, publication: &Publication) {
+    pub(crate) fn deliver(&self, hub: &Hub, publication: &Publication<'_>) {
         let now = Instant::now();
         for channel in publication.channels() {
             let keep_for = channel.kind().cache.then_some(hub.app().limits.cache_ttl);

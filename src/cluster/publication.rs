@@ -1,5 +1,9 @@
 //! Events on their way in: checked as a whole before any of it is delivered (protocol.md 6.4, 6.5).
 
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
 use crate::{
     domain::App,
     protocol::{ChannelName, ChannelNameError, SocketId},
@@ -7,10 +11,11 @@ use crate::{
 
 /// One event for some channels, checked against the limits of its application.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Publication {
-    channels: Vec<ChannelName>,
-    event: String,
-    data: String,
+pub struct Publication<'a> {
+    /// Nearly always one.
+    channels: SmallVec<[ChannelName; 1]>,
+    event: Cow<'a, str>,
+    data: Cow<'a, str>,
     except: Option<SocketId>,
 }
 
@@ -80,32 +85,49 @@ impl NewPublication<'_> {
     ///
     /// # Errors
     /// The first thing that is wrong, in the order of the fields of [`PublishError`].
-    pub fn validate(self, app: &App) -> Result<Publication, PublishError> {
+    pub fn validate(self, app: &App) -> Result<Publication<'static>, PublishError> {
+        Publication::check(app, self.channels.into_iter(), self.event.into(), self.data.into(), self.socket_id)
+    }
+}
+
+impl<'a> Publication<'a> {
+    /// Checks everything: see [`NewPublication`] for what is what.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, in the order of the fields of [`PublishError`].
+    pub(crate) fn check<'n>(
+        app: &App,
+        names: impl ExactSizeIterator<Item = &'n str>,
+        event: Cow<'a, str>,
+        data: Cow<'a, str>,
+        socket_id: Option<&str>,
+    ) -> Result<Self, PublishError> {
         let limits = &app.limits;
-        if self.event.is_empty() || self.event.chars().count() > limits.max_event_name {
+        if event.is_empty() || event.chars().count() > limits.max_event_name {
             return Err(PublishError::EventName { max: limits.max_event_name });
         }
-        if self.event.starts_with("pusher:") || self.event.starts_with("pusher_internal:") {
+        if event.starts_with("pusher:") || event.starts_with("pusher_internal:") {
             return Err(PublishError::ReservedEventName);
         }
-        if self.channels.is_empty() {
+        let count = names.len();
+        if count == 0 {
             return Err(PublishError::NoChannel);
         }
-        if self.channels.len() > limits.max_channels_per_event {
-            return Err(PublishError::TooManyChannels { max: limits.max_channels_per_event, count: self.channels.len() });
+        if count > limits.max_channels_per_event {
+            return Err(PublishError::TooManyChannels { max: limits.max_channels_per_event, count });
         }
-        let mut channels: Vec<ChannelName> = Vec::with_capacity(self.channels.len());
-        for name in self.channels {
+        let mut channels = SmallVec::with_capacity(count);
+        for name in names {
             let channel = ChannelName::parse(name, limits.max_channel_name)?;
             if !channels.contains(&channel) {
                 channels.push(channel);
             }
         }
-        let except = self.socket_id.map(SocketId::parse).transpose().map_err(|_| PublishError::InvalidSocketId)?.flatten();
-        if self.data.len() > limits.max_event_bytes {
-            return Err(PublishError::DataTooLarge { max: limits.max_event_bytes, bytes: self.data.len() });
+        let except = socket_id.map(SocketId::parse).transpose().map_err(|_| PublishError::InvalidSocketId)?.flatten();
+        if data.len() > limits.max_event_bytes {
+            return Err(PublishError::DataTooLarge { max: limits.max_event_bytes, bytes: data.len() });
         }
-        Ok(Publication { channels, event: self.event, data: self.data, except })
+        Ok(Self { channels, event, data, except })
     }
 }
 
@@ -118,7 +140,7 @@ impl From<ChannelNameError> for PublishError {
     }
 }
 
-impl Publication {
+impl Publication<'_> {
     /// The channels, each once, in the order they were named.
     pub fn channels(&self) -> &[ChannelName] {
         &self.channels

@@ -15,7 +15,7 @@ use super::{
     trace,
 };
 use crate::{
-    cluster::{Broker, NewPublication, Publication},
+    cluster::{Broker, Publication},
     domain::{App, Hub},
 };
 
@@ -36,8 +36,8 @@ pub(super) struct Publishing<'a> {
 const NOTHING: Json = Json::Borrowed("{}");
 
 /// An event that may be delivered, and what its publisher wants to know.
-struct Checked {
-    publication: Publication,
+struct Checked<'a> {
+    publication: Publication<'a>,
     info: Option<Info>,
 }
 
@@ -89,7 +89,7 @@ pub(super) fn deliver_batch(asked: Publishing<'_>) -> Result<Json, ApiError> {
         return Ok(NOTHING);
     }
     let now = Instant::now();
-    let attributes = |event: &Checked| match (event.info, event.publication.channels()) {
+    let attributes = |event: &Checked<'_>| match (event.info, event.publication.channels()) {
         (Some(info), [channel, ..]) => info.of(channel, &asked.hub.channel(channel, now)),
         _ => Attributes::default(),
     };
@@ -97,7 +97,7 @@ pub(super) fn deliver_batch(asked: Publishing<'_>) -> Result<Json, ApiError> {
 }
 
 /// Delivers what may be delivered, inside a span for those who trace.
-fn deliver(asked: Publishing<'_>, events: &[Checked]) {
+fn deliver(asked: Publishing<'_>, events: &[Checked<'_>]) {
     let span = trace::publishing(&asked.hub.app().id, asked.headers, events.len());
     if let [event] = events
         && let Some(channel) = event.publication.channels().first()
@@ -115,15 +115,10 @@ fn make_way(asked: Publishing<'_>, events: usize) -> Result<(), ApiError> {
     asked.hub.rates().publish(events).map_err(|limit| ApiError::TooFast { what: "events", limit })
 }
 
-fn check(event: &EventFields<'_>, app: &App) -> Result<Checked, ApiError> {
+fn check<'a>(event: &EventFields<'a>, app: &App) -> Result<Checked<'a>, ApiError> {
     let (channels, socket_id, info) = (event.channels()?, event.socket_id()?, event.info()?);
-    let new = NewPublication {
-        channels: channels.iter().map(|name| &**name).collect(),
-        event: event.name()?.into_owned(),
-        data: event.data()?.into_owned(),
-        socket_id: socket_id.as_deref(),
-    };
+    let (name, data) = (event.name()?, event.data()?);
+    let publication = Publication::check(app, channels.iter().map(|name| &**name), name, data, socket_id.as_deref())?;
     // A cached event is not an answer to a publisher (6.6).
-    let info = info.map(|list| Info { cache: false, ..Info::parse(&list) });
-    Ok(Checked { publication: new.validate(app)?, info })
+    Ok(Checked { publication, info: info.map(|list| Info { cache: false, ..Info::parse(&list) }) })
 }

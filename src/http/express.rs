@@ -86,15 +86,15 @@ impl Express {
         let Self { broker, settings } = self;
         let app_id = request.path().get(publish.app_id).unwrap_or_default();
         let claimed = Claimed { request, app_id: Some(Cow::Borrowed(app_id)), broker, settings };
-        let mut bytes_in = None;
-        let response = match claimed.prove(payload, |_, bytes| bytes_in = Some(bytes)).await {
+        let mut charged = None;
+        let response = match claimed.prove(payload, |hub, bytes_in| charged = Some((hub, bytes_in))).await {
             Ok(Proved { hub, body, .. }) => {
                 answer(deliver(publish.route, Publishing { broker, hub, body: &body, headers: request.headers() }), app_id)
             }
             // Only ids that exist are written to the log.
             Err(error) => error.logged(broker.app(app_id).map_or("-", |_| app_id)).error_response(),
         };
-        if let (Some(bytes_in), Some(hub)) = (bytes_in, broker.app(app_id)) {
+        if let Some((hub, bytes_in)) = charged {
             account(hub, bytes_in, &response);
         }
         response

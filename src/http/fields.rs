@@ -1,12 +1,19 @@
 //! Request bodies: JSON objects whose fields are read one by one, so that every refusal names the field and its rule.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
-use serde::{Deserialize, Deserializer};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
 
 use super::error::ApiError;
 use crate::protocol::json;
+
+/// Events of one batch that there is room for at once.
+const USUAL: usize = 10;
 
 /// The fields of an event (6.4). Unknown ones are ignored, `null` is as good as absent.
 #[derive(Debug, Deserialize)]
@@ -60,7 +67,17 @@ fn utf8(body: &[u8]) -> Result<&str, ApiError> {
 /// # Errors
 /// [`ApiError::BatchTooLarge`], or what is wrong with the JSON.
 pub(super) fn batch(body: &[u8], max: usize) -> Result<Vec<EventFields<'_>>, ApiError> {
-    let fields: BatchFields<'_> = object(utf8(body)?)?;
+    let text = utf8(body)?;
+    // Each byte is looked at once. Whatever is wrong with it is found again, and named, by looking at one level after the other.
+    let mut json = serde_json::Deserializer::from_str(text);
+    match json.deserialize_map(Batch { max }) {
+        Ok(items) if json.end().is_ok() => Ok(items),
+        _ => batch_by_level(text, max),
+    }
+}
+
+fn batch_by_level(text: &str, max: usize) -> Result<Vec<EventFields<'_>>, ApiError> {
+    let fields: BatchFields<'_> = object(text)?;
     let items: Vec<&RawValue> = fields
         .batch
         .and_then(|raw| serde_json::from_str(raw.get()).ok())
@@ -69,6 +86,86 @@ pub(super) fn batch(body: &[u8], max: usize) -> Result<Vec<EventFields<'_>>, Api
         return Err(ApiError::BatchTooLarge { max, count: items.len() });
     }
     items.into_iter().map(item).collect()
+}
+
+/// A whole batch as it should be, read in one go. What is not is an error without a name.
+#[derive(Clone, Copy)]
+struct Batch {
+    max: usize,
+}
+
+/// The array in it.
+struct Items(Batch);
+
+/// One of its items: an object, not an array that has the fields in order.
+struct Item<'a>(EventFields<'a>);
+
+impl<'de> Visitor<'de> for Batch {
+    type Value = Vec<EventFields<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a batch")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut items = None;
+        while let Some(Text(name)) = map.next_key()? {
+            if name != "batch" {
+                map.next_value::<IgnoredAny>()?;
+            } else if items.replace(map.next_value_seed(Items(self))?).is_some() {
+                return Err(A::Error::duplicate_field("batch"));
+            }
+        }
+        items.ok_or_else(|| A::Error::missing_field("batch"))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Items {
+    type Value = Vec<EventFields<'de>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Items {
+    type Value = Vec<EventFields<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of events")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let Self(Batch { max }) = self;
+        let mut items = Vec::with_capacity(max.min(USUAL));
+        while let Some(Item(fields)) = seq.next_element()? {
+            if items.len() == max {
+                return Err(A::Error::invalid_length(max + 1, &"fewer events"));
+            }
+            items.push(EventFields { channels: None, ..fields });
+        }
+        Ok(items)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Item<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = EventFields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an event")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                EventFields::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(Object).map(Item)
+    }
 }
 
 /// An item has a single channel (6.5): `channels` is an unknown field there.
@@ -101,9 +198,9 @@ impl<'a> EventFields<'a> {
     }
 
     /// The targets, `channels` first, then `channel` if it is not among them.
-    pub(super) fn channels(&self) -> Result<Vec<Cow<'a, str>>, ApiError> {
-        let mut names: Vec<Cow<'a, str>> = match self.channels {
-            None => Vec::new(),
+    pub(super) fn channels(&self) -> Result<SmallVec<[Cow<'a, str>; 1]>, ApiError> {
+        let mut names: SmallVec<[Cow<'a, str>; 1]> = match self.channels {
+            None => SmallVec::new(),
             Some(raw) => serde_json::from_str::<Vec<Text<'a>>>(raw.get())
                 .map(|names| names.into_iter().map(|Text(name)| name).collect())
                 .map_err(|_| ApiError::Field { field: "channels", rule: "must be an array of strings" })?,
@@ -211,9 +308,9 @@ mod tests {
 
     #[test]
     fn channel_and_channels_are_one_set() {
-        assert_eq!(fields(r#"{"channel":"a","channels":["b","c"]}"#).channels().unwrap(), ["b", "c", "a"]);
-        assert_eq!(fields(r#"{"channel":"a","channels":["a","b"]}"#).channels().unwrap(), ["a", "b"]);
-        assert_eq!(fields(r#"{"channel":"a\u0062"}"#).channels().unwrap(), ["ab"]);
+        assert_eq!(fields(r#"{"channel":"a","channels":["b","c"]}"#).channels().unwrap()[..], ["b", "c", "a"]);
+        assert_eq!(fields(r#"{"channel":"a","channels":["a","b"]}"#).channels().unwrap()[..], ["a", "b"]);
+        assert_eq!(fields(r#"{"channel":"a\u0062"}"#).channels().unwrap()[..], ["ab"]);
     }
 
     #[test]
@@ -229,6 +326,32 @@ mod tests {
             assert_eq!(batch(body.as_bytes(), 2).unwrap_err().to_string(), "batch must be an array of events", "{body}");
         }
         let items = batch(br#"{"batch":[{"channels":["a"],"channel":"b"}]}"#, 2).unwrap();
-        assert_eq!(items[0].channels().unwrap(), ["b"]);
+        assert_eq!(items[0].channels().unwrap()[..], ["b"]);
+    }
+
+    #[test]
+    fn a_batch_reads_the_same_in_one_go_and_level_by_level() {
+        for body in [
+            r#" { "other" : [{}] , "batch" : [ {"name":"a","data":null,"channel":"c","x":{"y":[1]}} , { } ] , "b" : 1 } "#,
+            r#"{"batch":[]}"#,
+            r#"{"\u0062atch":[{"n\u0061me":"a"}]}"#,
+            r#"{"batch":[{"name":"a","name":"b"}]}"#,
+            r#"{"batch":[["e","x","c",null,null,null]]}"#,
+            r#"[[{}]]"#,
+            r#"{"batch":[{}],"batch":[{}]}"#,
+            r#"{"batch":[{}]}x"#,
+            r#"{"batch":[{}],}"#,
+            r#"{"batch":[{},{},{},1]}"#,
+            r#"{"batch":[{},{},{}]"#,
+            r#"{"batch":[{"data":"\ud800"}]}"#,
+            r#"{"batch":[{"data":"\x"}]}"#,
+            r#"{"a\ud800":1,"batch":[{}]}"#,
+            r#"{}"#,
+            "",
+        ] {
+            let told =
+                |items: Result<Vec<EventFields<'_>>, ApiError>| items.map(|items| format!("{items:?}")).map_err(|error| error.to_string());
+            assert_eq!(told(batch(body.as_bytes(), 3)), told(batch_by_level(body, 3)), "{body}");
+        }
     }
 }

@@ -135,7 +135,7 @@ impl<'a> Claimed<'a> {
     ///
     /// # Errors
     /// The first check that fails.
-    pub(super) async fn prove(&self, payload: dev::Payload, mut account: impl FnMut(&Arc<Hub>, usize)) -> Result<Proved<'a>, ApiError> {
+    pub(super) async fn prove(&self, payload: dev::Payload, mut account: impl FnMut(&'a Arc<Hub>, usize)) -> Result<Proved<'a>, ApiError> {
         let (request, limit) = (self.request, self.settings.max_request_bytes);
         let headers = request.headers();
         let (hub, query) = match self.caller(unix_now()) {
