@@ -6,8 +6,18 @@ use std::{collections::BTreeMap, fs, path::Path};
 pub(crate) const OPTIONS: [&str; 3] = ["--tool=callgrind", "--compress-strings=no", "--compress-pos=no"];
 
 /// Functions of the C library, or of an allocator in its place, that one allocation is one call of.
-const ALLOCATIONS: [&str; 7] =
-    ["malloc", "calloc", "realloc", "aligned_alloc", "posix_memalign", "mi_malloc_aligned", "mi_realloc_aligned"];
+const ALLOCATIONS: [&str; 10] = [
+    "malloc",
+    "calloc",
+    "realloc",
+    "aligned_alloc",
+    "posix_memalign",
+    "_rjem_malloc",
+    "_rjem_calloc",
+    "_rjem_realloc",
+    "_rjem_mallocx",
+    "_rjem_rallocx",
+];
 /// One call is one system call that writes to a socket.
 const WRITES: [&str; 6] = ["send", "__send", "write", "writev", "sendto", "sendmsg"];
 
