@@ -51,7 +51,7 @@ impl Presence {
         self.members.len()
     }
 
-    pub(super) fn members(&self) -> impl ExactSizeIterator<Item = &Member> {
+    pub(super) fn members(&self) -> impl ExactSizeIterator<Item = &Member> + Clone {
         self.members.values().map(|counted| &counted.member)
     }
 }

@@ -9,6 +9,7 @@ mod channel_pattern;
 mod client_frame;
 mod close;
 pub(crate) mod json;
+mod json_out;
 pub mod limits;
 mod member;
 mod server_frame;

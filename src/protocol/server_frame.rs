@@ -1,11 +1,8 @@
 //! What the broker says. The rule that `data` is a JSON text *inside* a JSON string lives here and nowhere else.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
-use serde_json::value::RawValue;
 
-use super::{close::CloseCode, member::Member, socket_id::SocketId, wire::WireFrame};
+use super::{close::CloseCode, json_out::Sink, member::Member, socket_id::SocketId, wire::WireFrame};
 
 /// A message to clients. [`ServerFrame::to_json`] gives its text, [`ServerFrame::encode`] the frame that is shared.
 #[derive(Clone, Copy, Debug)]
@@ -118,127 +115,157 @@ impl SubscriptionError {
     }
 }
 
-/// `{event, channel?, data, user_id?}` with `data` as a string.
-#[derive(Serialize)]
-struct Message<'a> {
-    event: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    channel: Option<&'a str>,
-    data: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_id: Option<&'a str>,
+/// `{event, channel?, data}` with `data` as a string, whose characters `data` writes.
+fn message(out: &mut dyn Sink, event: &str, channel: Option<&str>, data: impl FnOnce(&mut dyn Sink)) {
+    head(out, channel, |out| out.raw(event));
+    out.raw(r#","data":""#);
+    data(out);
+    out.raw(r#""}"#);
 }
 
-/// Values made of texts and numbers cannot fail to serialise: there is no map with odd keys and no foreign `Serialize` in them.
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
+/// `{event, channel?` and no more yet.
+fn head(out: &mut dyn Sink, channel: Option<&str>, event: impl FnOnce(&mut dyn Sink)) {
+    out.raw(r#"{"event":""#);
+    event(out);
+    out.raw("\"");
+    if let Some(channel) = channel {
+        out.raw(r#","channel":""#);
+        out.escaped(channel);
+        out.raw("\"");
+    }
 }
 
-fn message(event: &str, channel: Option<&str>, data: &str) -> String {
-    json(&Message { event, channel, data, user_id: None })
-}
-
-/// A text that is already JSON, as a value inside another one.
-fn raw(json: &str) -> Option<&RawValue> {
-    serde_json::from_str(json).ok()
+/// A list of strings, without its brackets, in a JSON text that stands in a string.
+fn list<'a>(out: &mut dyn Sink, texts: impl Iterator<Item = &'a str>) {
+    for (at, text) in texts.enumerate() {
+        out.raw(if at == 0 { r#"\""# } else { r#",\""# });
+        out.escaped_twice(text);
+        out.raw(r#"\""#);
+    }
 }
 
 impl ServerFrame<'_> {
     /// The text of the frame.
     pub fn to_json(&self) -> String {
-        #[derive(Serialize)]
-        struct Established {
-            socket_id: String,
-            activity_timeout: u64,
-        }
-        #[derive(Serialize)]
-        struct ErrorData<'a> {
-            code: u16,
-            message: &'a str,
-        }
-        #[derive(Serialize)]
-        struct ErrorMessage<'a> {
-            event: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            channel: Option<&'a str>,
-            data: ErrorData<'a>,
-        }
-        #[derive(Serialize)]
-        struct MemberData<'a> {
-            user_id: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            user_info: Option<&'a RawValue>,
-        }
-        #[derive(Serialize)]
-        struct Count {
-            subscription_count: usize,
-        }
-        #[derive(Serialize)]
-        struct UserData<'a> {
-            user_data: &'a str,
-        }
-        match *self {
-            Self::ConnectionEstablished { socket_id, activity_timeout } => {
-                let data = json(&Established { socket_id: socket_id.to_string(), activity_timeout });
-                message("pusher:connection_established", None, &data)
-            }
-            Self::Error { code, message, channel } => {
-                json(&ErrorMessage { event: "pusher:error", channel, data: ErrorData { code: code.as_u16(), message } })
-            }
-            Self::Pong => message("pusher:pong", None, "{}"),
-            Self::SubscriptionSucceeded { channel } => message("pusher_internal:subscription_succeeded", Some(channel), "{}"),
-            Self::SubscriptionError { channel, error } => message("pusher:subscription_error", Some(channel), &json(error)),
-            Self::MemberAdded { channel, member } => {
-                let data = json(&MemberData { user_id: &member.user_id, user_info: member.user_info.as_deref().and_then(raw) });
-                message("pusher_internal:member_added", Some(channel), &data)
-            }
-            Self::MemberRemoved { channel, user_id } => {
-                message("pusher_internal:member_removed", Some(channel), &json(&MemberData { user_id, user_info: None }))
-            }
-            Self::SubscriptionCount { channel, count } => {
-                message("pusher_internal:subscription_count", Some(channel), &json(&Count { subscription_count: count }))
-            }
-            Self::CacheMiss { channel } => message("pusher:cache_miss", Some(channel), "{}"),
-            Self::SigninSuccess { user_data } => message("pusher:signin_success", None, &json(&UserData { user_data })),
-            Self::Watchlist { online, offline } => message("pusher_internal:watchlist_events", None, &watchlist(online, offline)),
-            Self::Event { event, channel, data, user_id } => json(&Message { event, channel, data, user_id }),
-        }
+        let mut out = Vec::new();
+        self.write(&mut out, &self.refusal());
+        String::from_utf8(out).unwrap_or_default()
     }
 
     /// The frame as it goes over the wire, to be shared by all receivers.
     pub fn encode(&self) -> WireFrame {
-        WireFrame::text(&self.to_json())
+        let refusal = self.refusal();
+        WireFrame::written(|out| self.write(out, &refusal))
+    }
+
+    /// The one `data` that has fields of its sender's choice. It is made of texts, numbers and values that were JSON before: that cannot fail.
+    fn refusal(&self) -> String {
+        if let Self::SubscriptionError { error, .. } = self { serde_json::to_string(error).unwrap_or_default() } else { String::new() }
+    }
+
+    fn write(&self, out: &mut dyn Sink, refusal: &str) {
+        match *self {
+            Self::ConnectionEstablished { socket_id, activity_timeout } => message(out, "pusher:connection_established", None, |out| {
+                let (left, right) = socket_id.halves();
+                out.raw(r#"{\"socket_id\":\""#);
+                out.number(left);
+                out.raw(".");
+                out.number(right);
+                out.raw(r#"\",\"activity_timeout\":"#);
+                out.number(activity_timeout);
+                out.raw("}");
+            }),
+            Self::Error { code, message, channel } => {
+                head(out, channel, |out| out.raw("pusher:error"));
+                out.raw(r#","data":{"code":"#);
+                out.number(code.as_u16().into());
+                out.raw(r#","message":""#);
+                out.escaped(message);
+                out.raw(r#""}}"#);
+            }
+            Self::Pong => message(out, "pusher:pong", None, |out| out.raw("{}")),
+            Self::SubscriptionSucceeded { channel } => {
+                message(out, "pusher_internal:subscription_succeeded", Some(channel), |out| out.raw("{}"));
+            }
+            Self::SubscriptionError { channel, .. } => {
+                message(out, "pusher:subscription_error", Some(channel), |out| out.escaped(refusal));
+            }
+            Self::MemberAdded { channel, member } => message(out, "pusher_internal:member_added", Some(channel), |out| {
+                out.raw(r#"{\"user_id\":\""#);
+                out.escaped_twice(&member.user_id);
+                out.raw(r#"\""#);
+                if let Some(info) = &member.user_info {
+                    out.raw(r#",\"user_info\":"#);
+                    out.escaped(info);
+                }
+                out.raw("}");
+            }),
+            Self::MemberRemoved { channel, user_id } => message(out, "pusher_internal:member_removed", Some(channel), |out| {
+                out.raw(r#"{\"user_id\":\""#);
+                out.escaped_twice(user_id);
+                out.raw(r#"\"}"#);
+            }),
+            Self::SubscriptionCount { channel, count } => message(out, "pusher_internal:subscription_count", Some(channel), |out| {
+                out.raw(r#"{\"subscription_count\":"#);
+                out.number(count as u64);
+                out.raw("}");
+            }),
+            Self::CacheMiss { channel } => message(out, "pusher:cache_miss", Some(channel), |out| out.raw("{}")),
+            Self::SigninSuccess { user_data } => message(out, "pusher:signin_success", None, |out| {
+                out.raw(r#"{\"user_data\":\""#);
+                out.escaped_twice(user_data);
+                out.raw(r#"\"}"#);
+            }),
+            Self::Watchlist { online, offline } => {
+                message(out, "pusher_internal:watchlist_events", None, |out| watchlist(out, online, offline));
+            }
+            Self::Event { event, channel, data, user_id } => {
+                head(out, channel, |out| out.escaped(event));
+                out.raw(r#","data":""#);
+                out.escaped(data);
+                out.raw("\"");
+                if let Some(user_id) = user_id {
+                    out.raw(r#","user_id":""#);
+                    out.escaped(user_id);
+                    out.raw("\"");
+                }
+                out.raw("}");
+            }
+        }
     }
 }
 
-fn watchlist(online: &[&str], offline: &[&str]) -> String {
-    #[derive(Serialize)]
-    struct Group<'a> {
-        name: &'a str,
-        user_ids: &'a [&'a str],
+fn watchlist(out: &mut dyn Sink, online: &[&str], offline: &[&str]) {
+    out.raw(r#"{\"events\":["#);
+    let groups = [(r#"{\"name\":\"online\",\"user_ids\":["#, online), (r#"{\"name\":\"offline\",\"user_ids\":["#, offline)];
+    for (at, (head, ids)) in groups.into_iter().filter(|(_, ids)| !ids.is_empty()).enumerate() {
+        if at > 0 {
+            out.raw(",");
+        }
+        out.raw(head);
+        list(out, ids.iter().copied());
+        out.raw("]}");
     }
-    #[derive(Serialize)]
-    struct Events<'a> {
-        events: Vec<Group<'a>>,
-    }
-    let groups = [("online", online), ("offline", offline)];
-    let events = groups.into_iter().filter(|(_, ids)| !ids.is_empty()).map(|(name, user_ids)| Group { name, user_ids }).collect();
-    json(&Events { events })
+    out.raw("]}");
 }
 
 /// The success frame of a presence channel, with the snapshot of its members (2.4). `hash` is an object even when it is empty.
-pub fn presence_succeeded<'a>(channel: &str, members: impl ExactSizeIterator<Item = &'a Member>) -> WireFrame {
-    let count = members.len();
-    let (mut ids, mut hash) = (String::new(), String::new());
-    for (i, member) in members.enumerate() {
-        let comma = if i == 0 { "" } else { "," };
-        let id = json(&&*member.user_id);
-        // Writing to a String cannot fail.
-        let _ = write!(ids, "{comma}{id}");
-        let _ = write!(hash, "{comma}{id}:{}", member.user_info.as_deref().unwrap_or("null"));
-    }
-    let data = format!(r#"{{"presence":{{"count":{count},"ids":[{ids}],"hash":{{{hash}}}}}}}"#);
-    WireFrame::text(&message("pusher_internal:subscription_succeeded", Some(channel), &data))
+pub fn presence_succeeded<'a>(channel: &str, members: impl ExactSizeIterator<Item = &'a Member> + Clone) -> WireFrame {
+    let snapshot = |out: &mut dyn Sink| {
+        out.raw(r#"{\"presence\":{\"count\":"#);
+        out.number(members.len() as u64);
+        out.raw(r#",\"ids\":["#);
+        list(out, members.clone().map(|member| &*member.user_id));
+        out.raw(r#"],\"hash\":{"#);
+        for (at, member) in members.clone().enumerate() {
+            out.raw(if at == 0 { r#"\""# } else { r#",\""# });
+            out.escaped_twice(&member.user_id);
+            out.raw(r#"\":"#);
+            out.escaped(member.user_info.as_deref().unwrap_or("null"));
+        }
+        out.raw("}}}");
+    };
+    WireFrame::written(|out| message(out, "pusher_internal:subscription_succeeded", Some(channel), snapshot))
 }
 
 #[cfg(test)]

@@ -25,6 +25,11 @@ impl SocketId {
         Self { left: (bits >> 64) as u64 & HALF_MASK, right: bits as u64 & HALF_MASK }
     }
 
+    /// The two numbers.
+    pub(super) fn halves(self) -> (u64, u64) {
+        (self.left, self.right)
+    }
+
     /// Reads an id that somebody else sent.
     ///
     /// `Ok(None)` is an id of the right form that cannot be one of ours (leading zeros, or a number of 2^53 and more).

@@ -1,8 +1,12 @@
 //! RFC 6455 frames, encoded once and shared by every receiver.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
-use super::{close::CloseCode, limits::MAX_CLOSE_REASON};
+use super::{
+    close::CloseCode,
+    json_out::{Length, Sink},
+    limits::MAX_CLOSE_REASON,
+};
 
 const FIN_TEXT: u8 = 0x81;
 const FIN_CLOSE: u8 = 0x88;
@@ -39,23 +43,21 @@ impl WireFrame {
         Self::frame(FIN_CLOSE, &[])
     }
 
+    /// A text message, written by `write`, which is called twice: see `json_out.rs`.
+    pub(super) fn written(write: impl Fn(&mut dyn Sink)) -> Self {
+        let mut length = Length::default();
+        write(&mut length);
+        let mut out = header(FIN_TEXT, length.0);
+        let end = out.len() + length.0;
+        write(&mut out);
+        debug_assert_eq!(out.len(), end, "it is as long as it was measured");
+        Self(out.into())
+    }
+
     fn frame(head: u8, parts: &[&[u8]]) -> Self {
-        let len = parts.iter().map(|part| part.len()).sum::<usize>();
-        let mut out = BytesMut::with_capacity(len + 10);
-        out.put_u8(head);
-        match (u8::try_from(len), u16::try_from(len)) {
-            (Ok(short @ ..=125), _) => out.put_u8(short),
-            (_, Ok(medium)) => {
-                out.put_u8(126);
-                out.put_u16(medium);
-            }
-            _ => {
-                out.put_u8(127);
-                out.put_u64(len as u64);
-            }
-        }
-        parts.iter().for_each(|part| out.put_slice(part));
-        Self(out.freeze())
+        let mut out = header(head, parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| out.extend_from_slice(part));
+        Self(out.into())
     }
 
     /// Bytes on the wire, header included.
@@ -77,6 +79,28 @@ impl WireFrame {
     pub fn into_bytes(self) -> Bytes {
         self.0
     }
+}
+
+/// A frame's header, with room for exactly its payload: then the memory itself becomes the frame.
+fn header(head: u8, len: usize) -> Vec<u8> {
+    let mut out;
+    match (u8::try_from(len), u16::try_from(len)) {
+        (Ok(short @ ..=125), _) => {
+            out = Vec::with_capacity(2 + len);
+            out.extend_from_slice(&[head, short]);
+        }
+        (_, Ok(medium)) => {
+            let [high, low] = medium.to_be_bytes();
+            out = Vec::with_capacity(4 + len);
+            out.extend_from_slice(&[head, 126, high, low]);
+        }
+        _ => {
+            out = Vec::with_capacity(10 + len);
+            out.extend_from_slice(&[head, 127]);
+            out.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    out
 }
 
 fn control(payload: &[u8]) -> &[u8] {
