@@ -8,6 +8,8 @@
 mod support;
 
 mod architecture;
+#[path = "bench/parts.rs"]
+mod bench;
 
 mod cache;
 mod capacity;

@@ -1,57 +1,67 @@
 //! Reads what callgrind writes.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{fs, io, path::Path};
 
-/// With these, names and positions stand in the file as they are.
-pub(crate) const OPTIONS: [&str; 3] = ["--tool=callgrind", "--compress-strings=no", "--compress-pos=no"];
+/// With these, names and positions stand in the file as they are, and system calls are counted, by whatever function they are made.
+pub(crate) const OPTIONS: [&str; 4] = ["--tool=callgrind", "--compress-strings=no", "--compress-pos=no", "--collect-systime=yes"];
 
-/// Functions of the C library, or of an allocator in its place, that one allocation is one call of.
-const ALLOCATIONS: [&str; 10] = [
-    "malloc",
-    "calloc",
-    "realloc",
-    "aligned_alloc",
-    "posix_memalign",
-    "_rjem_malloc",
-    "_rjem_calloc",
-    "_rjem_realloc",
-    "_rjem_mallocx",
-    "_rjem_rallocx",
-];
-/// One call is one system call that writes to a socket.
-const WRITES: [&str; 6] = ["send", "__send", "write", "writev", "sendto", "sendmsg"];
+/// What a Rust program asks its allocator by, whichever that is.
+const ALLOCATIONS: [&str; 3] = ["__rust_alloc", "__rust_alloc_zeroed", "__rust_realloc"];
+/// Only under callgrind are they system calls.
+const CLOCKS: [&str; 3] = ["clock_gettime", "gettimeofday", "time"];
 
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Profile {
     pub(crate) instructions: f64,
-    calls: BTreeMap<String, u64>,
+    pub(crate) system_calls: f64,
+    pub(crate) allocations: f64,
 }
 
 impl Profile {
-    pub(crate) fn read(path: &Path) -> Self {
-        let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let (mut callee, mut calls, mut total) = ("", BTreeMap::new(), None);
+    /// # Errors
+    /// There is no such file, or callgrind has not written it.
+    pub(crate) fn read(path: &Path) -> io::Result<Self> {
+        let text = fs::read_to_string(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+        Self::parse(&text).ok_or_else(|| io::Error::other(format!("{} is not what callgrind writes", path.display())))
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let events: Vec<&str> = text.lines().find_map(|line| line.strip_prefix("events: "))?.split(' ').collect();
+        let event = |name| events.iter().position(|event| *event == name);
+        let (instructions, system_calls) = (event("Ir")?, event("sysCount")?);
+        // Those at the end that are zero are left out.
+        let of = |costs: &[f64], at: usize| costs.get(at).copied().unwrap_or(0.0);
+        let (mut function, mut callee, mut is_call, mut complete) = ("", "", false, false);
+        let mut profile = Self::default();
         for line in text.lines() {
-            if let Some(name) = line.strip_prefix("cfn=") {
+            if let Some(name) = line.strip_prefix("fn=") {
+                function = name;
+            } else if let Some(name) = line.strip_prefix("cfn=") {
                 callee = name;
             } else if let Some(rest) = line.strip_prefix("calls=") {
-                let count: u64 = rest.split(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0);
-                *calls.entry(callee.trim_end_matches("'2").to_owned()).or_insert(0) += count;
-            } else if let Some(sum) = line.strip_prefix("totals: ") {
-                total = sum.split(' ').next().and_then(|sum| sum.parse().ok());
+                if ALLOCATIONS.iter().any(|name| plain(callee).ends_with(name)) {
+                    profile.allocations += rest.split(' ').next()?.parse::<f64>().ok()?;
+                }
+                is_call = true;
+            } else if line.starts_with(|first: char| first.is_ascii_digit()) {
+                let costs: Vec<f64> = line.split(' ').skip(1).map(|cost| cost.parse().ok()).collect::<Option<_>>()?;
+                // The line behind `calls=` is what the callee took, which stands at the callee, too.
+                if !is_call {
+                    profile.instructions += of(&costs, instructions);
+                    let counts = if CLOCKS.contains(&plain(function)) { 0.0 } else { of(&costs, system_calls) };
+                    profile.system_calls += counts;
+                }
+                is_call = false;
+            } else if let Some(sums) = line.strip_prefix("totals: ") {
+                let sums: Vec<f64> = sums.split(' ').map(|sum| sum.parse().ok()).collect::<Option<_>>()?;
+                complete = of(&sums, instructions) == profile.instructions;
             }
         }
-        Self { instructions: total.unwrap_or_else(|| panic!("{} has no totals", path.display())), calls }
+        complete.then_some(profile)
     }
+}
 
-    fn sum(&self, names: &[&str]) -> f64 {
-        names.iter().filter_map(|name| self.calls.get(*name)).sum::<u64>() as f64
-    }
-
-    pub(crate) fn allocations(&self) -> f64 {
-        self.sum(&ALLOCATIONS)
-    }
-
-    pub(crate) fn writes(&self) -> f64 {
-        self.sum(&WRITES)
-    }
+/// Without its version, and without the mark of one that calls itself.
+fn plain(name: &str) -> &str {
+    name.split(['@', '\'']).next().unwrap_or(name)
 }

@@ -37,7 +37,7 @@ impl App {
         self.clock.0
     }
 
-    /// A signed request as it goes on the wire. `path` is below `/apps/{id}`; `query` has no leading `?` and sorts behind `body_md5`.
+    /// A signed request as it goes on the wire. `path` is below `/apps/{id}`; `query` has no leading `?` and is in order.
     pub(crate) fn request(&mut self, method: &str, path: &str, query: &str, body: &str) -> Vec<u8> {
         let path = format!("/apps/{}{path}", self.id);
         let now = self.now();
@@ -46,10 +46,9 @@ impl App {
             signed.push_str("&body_md5=");
             signed.push_str(&hex(&Md5::digest(body.as_bytes())));
         }
-        if !query.is_empty() {
-            signed.push('&');
-            signed.push_str(query);
-        }
+        // What is signed is sorted by name.
+        let (before, after): (Vec<&str>, Vec<&str>) = query.split('&').filter(|pair| !pair.is_empty()).partition(|pair| *pair < "auth_");
+        let signed = [before.as_slice(), &[&*signed], &after].concat().join("&");
         let signature = self.sign(&format!("{method}\n{path}\n{signed}"));
         let length = body.len();
         let head = format!("{method} {path}?{signed}&auth_signature={signature} HTTP/1.1\r\nHost: bench\r\n");

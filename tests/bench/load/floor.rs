@@ -25,6 +25,8 @@ struct Peer {
     out: Vec<u8>,
     open: bool,
     channel: Option<Vec<u8>>,
+    /// On a presence channel.
+    user: Vec<u8>,
 }
 
 struct Loop {
@@ -37,13 +39,13 @@ struct Loop {
     channels: HashMap<Vec<u8>, Vec<usize>>,
     established: Vec<u8>,
     succeeded: Vec<u8>,
-    joined: Vec<u8>,
-    left: Vec<u8>,
 }
 
 /// Serves until it is killed.
 pub(crate) fn serve(mode: &str, port: u16) -> ! {
-    rlimit::increase_nofile_limit(u64::MAX).expect("the limit of open files can be raised");
+    crate::proc::raise_file_limit();
+    // Whatever happens to the bench, this process does not outlive it.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
     // A backlog as the broker's: std's 128 loses connects of a burst, which then wait a second.
     rustix::net::listen(&listener, 4096).expect("a larger backlog");
@@ -51,7 +53,6 @@ pub(crate) fn serve(mode: &str, port: u16) -> ! {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("an epoll");
     epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN).expect("epoll takes the listener");
     let hello = r#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"1234.5678\",\"activity_timeout\":120}"}"#;
-    let member = r#"{"event":"pusher_internal:member_added","channel":"presence-bench","data":"{\"user_id\":\"u-0\",\"user_info\":{\"name\":\"user u-0\"}}"}"#;
     let mut bare = Loop {
         epoll,
         coalesce: mode == "coalesce",
@@ -61,8 +62,6 @@ pub(crate) fn serve(mode: &str, port: u16) -> ! {
         channels: HashMap::new(),
         established: [UPGRADED.as_bytes(), &unmasked(TEXT, hello.as_bytes())].concat(),
         succeeded: unmasked(TEXT, br#"{"event":"pusher_internal:subscription_succeeded","channel":"bench","data":"{}"}"#),
-        joined: unmasked(TEXT, member.as_bytes()),
-        left: unmasked(TEXT, br#"{"event":"pusher_internal:member_removed","channel":"presence-bench","data":"{\"user_id\":\"u-0\"}"}"#),
     };
     let mut events = Vec::with_capacity(1024);
     let mut buffer = vec![0; 256 * 1024];
@@ -87,7 +86,7 @@ impl Loop {
             let _ = (stream.set_nonblocking(true), stream.set_nodelay(true));
             let at = self.free.pop().unwrap_or(self.peers.len());
             let _ = epoll::add(&self.epoll, &stream, epoll::EventData::new_u64(at as u64), epoll::EventFlags::IN);
-            let peer = Some(Peer { stream, rest: Vec::new(), out: Vec::new(), open: false, channel: None });
+            let peer = Some(Peer { stream, rest: Vec::new(), out: Vec::new(), open: false, channel: None, user: Vec::new() });
             if at == self.peers.len() {
                 self.peers.push(peer);
             } else {
@@ -168,8 +167,9 @@ impl Loop {
             let succeeded = self.succeeded.clone();
             self.write(at, &succeeded);
             if channel.starts_with(b"presence-") {
-                let joined = self.joined.clone();
-                self.broadcast(&channel, &joined, Some(at));
+                let user = behind(message, br#"user_id\":\""#).map_or(&b""[..], |rest| until(rest, b'\\'));
+                self.peers[at].as_mut()?.user = user.to_vec();
+                self.broadcast(&channel, &member("member_added", user, ADDED), Some(at));
             }
             self.peers[at].as_mut()?.channel = Some(channel);
         } else if message.starts_with(br#"{"event":"pusher:unsubscribe"#) {
@@ -218,7 +218,8 @@ impl Loop {
     }
 
     fn leave(&mut self, at: usize) {
-        let Some(channel) = self.peers[at].as_mut().and_then(|peer| peer.channel.take()) else { return };
+        let Some(peer) = self.peers[at].as_mut() else { return };
+        let (Some(channel), user) = (peer.channel.take(), std::mem::take(&mut peer.user)) else { return };
         if let Some(subscribers) = self.channels.get_mut(&channel) {
             subscribers.retain(|other| *other != at);
             if subscribers.is_empty() {
@@ -226,8 +227,7 @@ impl Loop {
             }
         }
         if channel.starts_with(b"presence-") {
-            let left = self.left.clone();
-            self.broadcast(&channel, &left, None);
+            self.broadcast(&channel, &member("member_removed", &user, ""), None);
         }
     }
 
@@ -237,6 +237,14 @@ impl Loop {
             self.free.push(at);
         }
     }
+}
+
+/// As long as what the generator's members say of themselves.
+const ADDED: &str = r#",\"user_info\":{\"name\":\"user u-000\"}"#;
+
+fn member(event: &str, user: &[u8], more: &str) -> Vec<u8> {
+    let head = format!(r#"{{"event":"pusher_internal:{event}","channel":"presence-bench","data":"{{\"user_id\":\""#);
+    unmasked(TEXT, &[head.as_bytes(), user, br#"\""#, more.as_bytes(), br#"}"}"#].concat())
 }
 
 /// The next event of a body: channel, data, and what follows.
@@ -253,7 +261,11 @@ fn behind<'a>(bytes: &'a [u8], text: &[u8]) -> Option<&'a [u8]> {
 }
 
 fn until_quote(bytes: &[u8]) -> &[u8] {
-    &bytes[..bytes.iter().position(|byte| *byte == b'"').unwrap_or(bytes.len())]
+    until(bytes, b'"')
+}
+
+fn until(bytes: &[u8], end: u8) -> &[u8] {
+    &bytes[..bytes.iter().position(|byte| *byte == end).unwrap_or(bytes.len())]
 }
 
 fn find(bytes: &[u8], text: &[u8]) -> Option<usize> {

@@ -1,6 +1,7 @@
 //! Frames as a client sees them, and the mark that every published event carries. Nothing here allocates per frame received.
 
-use crate::MARK;
+/// What the data of each event of ours begins with.
+const MARK: &str = "@@";
 
 /// One frame from the server.
 pub(crate) enum Frame<'a> {

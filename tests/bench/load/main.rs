@@ -7,6 +7,7 @@
 #![expect(clippy::expect_used, reason = "a bench that cannot go on says so and stops")]
 
 mod app;
+mod crowd;
 mod floor;
 mod frames;
 mod lane;
@@ -14,26 +15,26 @@ mod options;
 mod plot;
 mod proc;
 mod report;
+mod row;
 mod rows;
 mod scenario;
 mod server;
+mod sink;
 mod swarm;
 mod table;
 mod tally;
+mod text;
 
-use std::io;
+use std::{io, process::ExitCode};
 
 use clap::Parser;
 
 use crate::{
     options::Options,
-    report::{Figure, ratio},
-    scenario::{client_events, connects, holds, idle, presence, publishes, stuck, workers},
+    report::Figure,
+    scenario::{client_events, connects, handler, holds, idle, presence, publishes, stuck, workers, wrong},
     server::{Floor, Server, Setup},
 };
-
-/// What the data of each event of ours begins with.
-const MARK: &str = "@@";
 
 const SCENARIOS: [&str; 14] = [
     "idle",
@@ -47,10 +48,12 @@ const SCENARIOS: [&str; 14] = [
     "stuck",
     "holds",
     "mass",
+    "slow-http",
     "workers",
     "handler",
-    "slow-http",
 ];
+/// These start Holdline in a way of their own, or ask for what only Holdline has.
+const OURS: [&str; 5] = ["holds", "mass", "slow-http", "workers", "handler"];
 
 /// Runs scenarios and keeps their figures.
 struct Bench {
@@ -60,27 +63,32 @@ struct Bench {
 
 impl Bench {
     fn keep(&mut self, figure: Figure) -> Figure {
-        figure.print();
+        println!("{figure}");
         self.figures.push(figure.clone());
         figure
     }
 
     /// One scenario on Holdline, or on the server of `--url`.
     fn measure(&mut self, setup: Setup, run: impl FnOnce(&mut Server, &Options) -> io::Result<Figure>) -> io::Result<Figure> {
-        let mut server = Server::start(&self.options, setup);
+        let mut server = Server::start(&self.options, setup)?;
         let figure = run(&mut server, &self.options)?;
         Ok(self.keep(figure))
     }
 
-    /// The same on the floor first.
+    /// The floor, and Holdline after it. Several times: the lowest of each.
     fn compare(&mut self, floor: Floor, run: impl Fn(&mut Server, &Options) -> io::Result<Figure>) -> io::Result<[Figure; 2]> {
-        let mut bare = Server::floor(&self.options, floor);
-        let below = run(&mut bare, &self.options)?;
-        let below = self.keep(below);
-        drop(bare);
-        let figure = self.measure(Setup::plain(), run)?;
-        ratio(&below, &figure);
-        Ok([below, figure])
+        let mut best: Option<[Figure; 2]> = None;
+        for _ in 0..self.options.repeat.max(1) {
+            let below = run(&mut Server::floor(&self.options, floor)?, &self.options)?;
+            let below = self.keep(below);
+            let figure = run(&mut Server::start(&self.options, Setup::plain())?, &self.options)?;
+            let figure = self.keep(figure.beside(&below));
+            best = Some(match best {
+                Some([floor, ours]) => [floor.better(below), ours.better(figure)],
+                None => [below, figure],
+            });
+        }
+        best.ok_or_else(|| wrong("nothing was measured"))
     }
 
     fn with_floor(&mut self, floor: Floor, run: impl Fn(&mut Server, &Options) -> io::Result<Figure>) -> io::Result<()> {
@@ -104,65 +112,110 @@ impl Bench {
             "presence" => self.with_floor(Floor::Write, presence::run),
             "client-events" => self.with_floor(Floor::Write, client_events::run),
             "stuck" => {
-                let mut server = Server::start(&options, Setup::plain());
-                stuck::run(&mut server, &options)?.into_iter().for_each(|figure| drop(self.keep(figure)));
+                let figures = stuck::run(&mut Server::start(&options, Setup::plain())?, &options)?;
+                figures.into_iter().for_each(|figure| drop(self.keep(figure)));
                 Ok(())
             }
             "holds" | "mass" => {
-                let mut server = Server::start(&options, Setup { holds: true, ..Setup::plain() });
-                let figures = holds::run(&mut server, &options)?;
-                figures.into_iter().filter(|figure| figure.scenario == name).for_each(|figure| drop(self.keep(figure)));
+                let figures = holds::run(&mut Server::start(&options, Setup::holding())?, &options)?;
+                figures.into_iter().for_each(|figure| drop(self.keep(figure)));
                 Ok(())
             }
+            "slow-http" => self.measure(Setup::workers(2), workers::slow_http).map(drop),
             "workers" => self.workers().map(drop),
             "handler" => self.handler(cycles).map(drop),
-            "slow-http" => self.measure(Setup { workers: 2, ..Setup::plain() }, workers::slow_http).map(drop),
             "table" => table::run(self),
-            other => panic!("no scenario is called {other}; there are: {SCENARIOS:?}, and table"),
+            "publish-figures" => table::publish(&options.out),
+            other => Err(wrong(format!("no scenario is called {other}; there are {}, and table", SCENARIOS.join(", ")))),
         }
     }
 
-    /// One worker, then two.
+    /// One worker and two, on the same cores, in the order one, two, two, one; the lower of each.
     fn workers(&mut self) -> io::Result<[Figure; 2]> {
-        let one = self.measure(Setup::plain(), workers::split)?;
-        let two = self.measure(Setup { workers: 2, ..Setup::plain() }, workers::split)?;
-        ratio(&one, &two);
+        let mut run = |workers| self.measure(Setup::workers(workers), workers::split);
+        let (one, two) = (run(1)?, [run(2)?, run(2)?]);
+        let one = [one, run(1)?];
+        let [one, two] = [one, two].map(|[first, second]| {
+            let (cpu, share) = ([first.cpu_us_per_unit, second.cpu_us_per_unit], "busiest_worker_percent");
+            let mean = (first.get(share) + second.get(share)) / 2.0;
+            first.better(second).with(share, mean).with("runs_apart", cpu[0].max(cpu[1]) / cpu[0].min(cpu[1]))
+        });
+        println!("{:31}= {:.3} × one worker's", "", two.cpu_us_per_unit / one.cpu_us_per_unit);
         Ok([one, two])
     }
 
-    /// Plain channels without a rule and with one that matches none of them, in turn, so that a drift of the machine is in both. Gives the
-    /// CPU time of a cycle without and with.
-    fn handler(&mut self, cycles: usize) -> io::Result<[f64; 2]> {
-        let mut sums = [0.0; 2];
-        for holds in [false, true, true, false, false, true, true, false] {
-            let mut server = Server::start(&self.options, Setup { holds, ..Setup::plain() });
-            server.name = if holds { "holdline, rule" } else { "holdline" }.to_owned();
-            let mut figure = connects::run(&mut server, &self.options, connects::Cycle::Plain, cycles)?;
-            figure.scenario = "handler".to_owned();
-            sums[usize::from(holds)] += self.keep(figure).cpu_us_per_unit / 4.0;
-        }
-        println!("{:31}= {:.3} × without", "", sums[1] / sums[0]);
-        Ok(sums)
+    /// Plain channels without a rule and with one that matches none of them.
+    fn handler(&mut self, cycles: usize) -> io::Result<[Figure; 2]> {
+        Ok(handler::run(&self.options, cycles)?.map(|figure| self.keep(figure)))
     }
 }
 
-fn main() -> io::Result<()> {
-    let mut options = Options::parse();
-    if let Some(mode) = &options.floor_server {
-        floor::serve(mode, options.port);
-    }
-    rlimit::increase_nofile_limit(u64::MAX)?;
+fn run(mut options: Options) -> io::Result<()> {
+    proc::raise_file_limit();
     options.cores = proc::cores();
     if options.pin && options.cores.len() < 2 {
         eprintln!("there is one core only: nothing is bound");
         options.pin = false;
     }
-    let wanted: Vec<String> = if options.scenarios.is_empty() { SCENARIOS.map(str::to_owned).to_vec() } else { options.scenarios.clone() };
+    if options.pin && options.server_core == options.generator_core {
+        return Err(wrong("--server-core and --generator-core are the same"));
+    }
+    let ours = |name: &&str| OURS.contains(name) || *name == "table";
+    let mut wanted: Vec<String> =
+        if options.scenarios.is_empty() { SCENARIOS.map(str::to_owned).to_vec() } else { options.scenarios.clone() };
+    if options.url.is_some() {
+        if let Some(name) = options.scenarios.iter().map(String::as_str).find(|name| ours(name) && !["holds", "mass"].contains(name)) {
+            return Err(wrong(format!("{name} starts Holdline in ways of its own: it cannot be run on the server of --url")));
+        }
+        wanted.retain(|name| !options.scenarios.is_empty() || !ours(&name.as_str()));
+        if options.pid.is_none() {
+            eprintln!("without --pid nothing is known of that server's CPU time and memory");
+        }
+        // Better now than after the floor.
+        Server::start(&options, Setup::plain())?;
+    }
+    // Both are one run.
+    if wanted.iter().any(|name| name == "holds") {
+        wanted.retain(|name| name != "mass");
+    }
     let json = options.json.clone();
     let mut bench = Bench { options, figures: Vec::new() };
-    wanted.iter().try_for_each(|name| bench.scenario(name))?;
+    let done = wanted
+        .iter()
+        .try_for_each(|name| bench.scenario(name).map_err(|error| io::Error::new(error.kind(), format!("{name}: {}", explained(&error)))));
     if let Some(path) = json {
         std::fs::write(path, serde_json::to_string_pretty(&bench.figures)?)?;
     }
-    Ok(())
+    done
+}
+
+/// What may be the matter, for those who point it at a server of their own.
+pub(crate) fn explained(error: &io::Error) -> String {
+    let text = error.to_string();
+    let hint = if text.contains("refused a request with 401") || text.contains("refused a request with 403") {
+        " (are --app-id, --key and --secret those of the server?)"
+    } else if text.contains("refused a request with 404") || text.contains("refused a connection") {
+        " (is there an app of this --app-id and --key?)"
+    } else if text.contains("AuthError") {
+        " (is --secret that of the server?)"
+    } else if text.contains("lient event") || text.contains("4301") {
+        " (are client events on for this app, without a rate limit?)"
+    } else {
+        ""
+    };
+    text + hint
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    if let Some(mode) = &options.floor_server {
+        floor::serve(mode, options.port);
+    }
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("load: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

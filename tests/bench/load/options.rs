@@ -6,11 +6,13 @@ use clap::Parser;
 
 /// Load on Holdline, on a bare loop for comparison, or on any server that speaks the Pusher protocol.
 ///
-/// Without a scenario, all of them run, short. `table` runs every row of src/docs/performance.md and writes it.
+/// Without a scenario, all of them run, short. `table` measures every row of src/docs/performance.md; `publish-figures` puts what
+/// it wrote into that page, its plot and README.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cargo bench --bench load --")]
 pub(crate) struct Options {
-    /// idle, connect, churn, fanout, publish, batch, presence, client-events, stuck, holds, mass, workers, handler, slow-http; table
+    /// idle, connect, churn, fanout, publish, batch, presence, client-events, stuck, holds, mass, workers, handler, slow-http; table;
+    /// publish-figures
     pub(crate) scenarios: Vec<String>,
     /// Subscribers, or connections; the default is the scenario's
     #[arg(long)]
@@ -27,13 +29,13 @@ pub(crate) struct Options {
     /// Length of the measurement, after a short warm-up
     #[arg(long)]
     pub(crate) seconds: Option<f64>,
-    /// Cycles of connect and churn
+    /// Cycles of connect, churn and handler
     #[arg(long)]
     pub(crate) cycles: Option<usize>,
     /// Bytes of data of one event
     #[arg(long, default_value_t = 200)]
     pub(crate) payload: usize,
-    /// Bind the server to one core and the generator to another
+    /// Bind the server to one core and the generator to another; with several workers both share all cores
     #[arg(long)]
     pub(crate) pin: bool,
     #[arg(long, default_value_t = 0)]
@@ -46,11 +48,24 @@ pub(crate) struct Options {
     /// Write all figures to this file
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
-    /// With `table`: put the table and the plot into src/docs, too
+    /// Run each comparison with the floor so many times, in turn, and take the lowest of each
+    #[arg(long, default_value_t = 1)]
+    pub(crate) repeat: usize,
+    /// With `table`: this row only (may be repeated): burst, single, paced, large, channels, nobody, batch, connect, churn, idle,
+    /// presence, client-events, workers, stuck, handler
+    #[arg(long)]
+    pub(crate) row: Vec<String>,
+    /// With `table`: 200,000 cycles of churn instead of 30,000
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// With `table`: run a void row again at most so many times
+    #[arg(long, default_value_t = 1)]
+    pub(crate) again: usize,
+    /// With `table`: put the figures, the plot and the short table into src/docs and README, too
     #[arg(long)]
     pub(crate) publish: bool,
-    /// Directory for what `table` writes: performance.json, performance.md, performance.svg
-    #[arg(long, default_value = "target/performance")]
+    /// What `table` writes, and what `publish-figures` reads
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/performance.json"))]
     pub(crate) out: PathBuf,
     /// Where Holdline keeps locks: sqlite, memory, none, or postgres://…
     #[arg(long, default_value = "sqlite")]
@@ -58,7 +73,7 @@ pub(crate) struct Options {
     /// Another build of Holdline
     #[arg(long)]
     pub(crate) bin: Option<PathBuf>,
-    /// A running server: ws://host:port
+    /// A running server: ws://host:port, without TLS
     #[arg(long)]
     pub(crate) url: Option<String>,
     /// Its HTTP API, if that is elsewhere: http://host:port
@@ -73,7 +88,7 @@ pub(crate) struct Options {
     pub(crate) key: String,
     #[arg(long, default_value = "app-secret")]
     pub(crate) secret: String,
-    /// Its process, for CPU time and memory
+    /// Its process, for CPU time and memory; its children are counted
     #[arg(long)]
     pub(crate) pid: Option<u32>,
     /// Cores we may use, before anything was bound

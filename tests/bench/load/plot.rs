@@ -1,55 +1,117 @@
-//! The plot: for each row CPU time as a share of what is allowed, the floor and the strongest other server beside it. Legible on white and
-//! on black.
+//! The plot: CPU time as a multiple of the floor's, and memory, each beside the strongest peer. It brings its own background, so that it
+//! can be read on a light page and on a dark one.
 
 use std::fmt::Write;
 
-use crate::rows::Row;
+use super::{
+    row::Row,
+    text::{Report, short},
+};
 
-const WIDTH: f64 = 900.0;
-const LEFT: f64 = 400.0;
-const STEP: f64 = 34.0;
-const TOP: f64 = 46.0;
-/// Longer bars are cut and labelled.
-const MOST: f64 = 2.5;
+const WIDTH: f64 = 960.0;
+/// Where bars begin and where the longest one ends; numbers stand behind the bars.
+const LEFT: f64 = 372.0;
+const RIGHT: f64 = 800.0;
+const BAR: f64 = 11.0;
+const ROW: f64 = 36.0;
 
-pub(crate) fn draw(rows: &[Row]) -> String {
-    let rows: Vec<&Row> = rows.iter().filter(|row| row.value.is_some()).collect();
-    let height = TOP + STEP * rows.len() as f64 + 16.0;
-    let mut svg = format!(
-        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="system-ui, sans-serif" font-size="12">
-<style>
-text {{ fill: #24292f }} .floor {{ fill: #8c959f }} .ours {{ fill: #1f6feb }} .peer {{ fill: #d4a72c }}
-@media (prefers-color-scheme: dark) {{ text {{ fill: #e6edf3 }} .floor {{ fill: #6e7681 }} }}
-</style>
-<text x="{LEFT}" y="16">CPU time of the server per unit, as a multiple of the floor of the same run</text>
-<rect class="floor" x="{LEFT}" y="24" width="10" height="10"/><text x="{}" y="33">floor</text>
-<rect class="ours" x="{}" y="24" width="10" height="10"/><text x="{}" y="33">Holdline</text>
-<rect class="peer" x="{}" y="24" width="10" height="10"/><text x="{}" y="33">strongest peer, to its own floor</text>
-"##,
-        LEFT + 14.0,
-        LEFT + 60.0,
-        LEFT + 74.0,
-        LEFT + 140.0,
-        LEFT + 154.0,
-    );
-    let ratios = |row: &Row| (row.value.zip(row.floor).map(|(v, f)| v / f), row.peer.zip(row.floor_then).map(|(v, f)| v / f));
-    // Logarithmic: the peer is an order of magnitude away in places.
-    let x = |ratio: f64| LEFT + 8.0 + (WIDTH - LEFT - 70.0) * (ratio.max(0.05).ln() / (10.0_f64 * MOST / 1.5).ln()).clamp(0.0, 1.0);
-    for (n, row) in rows.iter().enumerate() {
-        let y = TOP + STEP * n as f64;
-        let (ours, peer) = ratios(row);
-        let _ = writeln!(svg, r#"<text x="{}" y="{}" text-anchor="end">{}</text>"#, LEFT - 6.0, y + 15.0, escape(row.work));
-        let _ = writeln!(svg, r#"<rect class="floor" x="{LEFT}" y="{y}" width="8" height="22"/>"#);
-        for (class, ratio, dy) in [("ours", ours, 0.0), ("peer", peer, 12.0)] {
-            let Some(ratio) = ratio else { continue };
-            let (from, to) = (LEFT + 8.0, x(ratio));
-            let _ = writeln!(svg, r#"<rect class="{class}" x="{from}" y="{}" width="{:.1}" height="10"/>"#, y + dy, (to - from).max(1.0));
-            let _ = writeln!(svg, r#"<text x="{:.1}" y="{}" font-size="10">{ratio:.2} ×</text>"#, to + 4.0, y + dy + 9.0);
-        }
-    }
-    svg + "</svg>\n"
+/// Two bars and what is written behind them.
+struct Pair<'a> {
+    label: &'a str,
+    bars: [Option<(f64, String)>; 2],
 }
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
+pub(crate) fn draw(Report { rows, machine, .. }: &Report) -> String {
+    let times = |ratio: f64, value: Option<f64>| (ratio, format!("{ratio:.2} ×  ({} µs)", short(value.unwrap_or(f64::NAN))));
+    let cpu = rows.iter().filter_map(|row| {
+        let ours = times(row.to_floor()?, row.value);
+        Some(Pair { label: label(row), bars: [Some(ours), row.peer_to_floor().map(|ratio| times(ratio, row.peer))] })
+    });
+    let amount = |unit: &str, value: Option<f64>| value.map(|value| (value, format!("{} {unit}", short(value))));
+    let memory = rows.iter().filter(|row| row.unit == "KiB" && row.value.is_some());
+    let memory = memory.map(|row| Pair { label: label(row), bars: [amount("KiB", row.value), amount("KiB", row.peer)] });
+
+    let mut body = String::new();
+    let mut y = 24.0;
+    text(&mut body, 24.0, y, "start", "title", "CPU time of the server per unit of work, as a multiple of the floor");
+    y += 20.0;
+    text(
+        &mut body,
+        24.0,
+        y,
+        "start",
+        "small",
+        "Floor: a bare loop that makes the same system calls for the same sockets, measured in the same run.",
+    );
+    y += 26.0;
+    for (x, class, name) in [(LEFT, "ours", "Holdline"), (LEFT + 90.0, "peer", "strongest peer on this kind of machine, to its floor")] {
+        rect(&mut body, class, x, y - 10.0, BAR);
+        text(&mut body, x + 17.0, y, "start", "small", name);
+    }
+    y += 14.0;
+    y = panel(&mut body, y, &cpu.collect::<Vec<_>>(), Some("floor"));
+    let memory: Vec<_> = memory.collect();
+    if !memory.is_empty() {
+        y += 30.0;
+        text(&mut body, 24.0, y, "start", "title", "Resident memory of the server per connection");
+        y = panel(&mut body, y + 14.0, &memory, None);
+    }
+    y += 24.0;
+    text(&mut body, 24.0, y, "start", "small", machine);
+    let height = y + 16.0;
+    format!(
+        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img">
+<style>
+.page {{ fill: #ffffff; stroke: #d0d7de }} text {{ fill: #1f2328; font: 13px system-ui, "Segoe UI", "DejaVu Sans", sans-serif }}
+.title {{ font-size: 15px; font-weight: 600 }} .small {{ font-size: 12px; fill: #59636e }} .ours {{ fill: #1a7f5a }} .peer {{ fill: #b8bec6 }}
+.line {{ stroke: #59636e; stroke-dasharray: 4 3 }} .axis {{ stroke: #d0d7de }}
+@media (prefers-color-scheme: dark) {{
+.page {{ fill: #0d1117; stroke: #30363d }} text {{ fill: #e6edf3 }} .small {{ fill: #9198a1 }} .ours {{ fill: #3fb98a }} .peer {{ fill: #565e68 }}
+.line {{ stroke: #9198a1 }} .axis {{ stroke: #30363d }}
+}}
+</style>
+<rect class="page" x="0.5" y="0.5" width="{:.1}" height="{:.1}" rx="8"/>
+{body}</svg>
+"##,
+        WIDTH - 1.0,
+        height - 1.0,
+    )
+}
+
+/// The whole sentence has no room there.
+fn label(row: &Row) -> &str {
+    row.brief.as_ref().unwrap_or(&row.work)
+}
+
+/// Gives where it ends. `floor`: there is a line at 1, of this name.
+fn panel(body: &mut String, top: f64, pairs: &[Pair<'_>], floor: Option<&str>) -> f64 {
+    let most = pairs.iter().flat_map(|pair| pair.bars.iter().flatten()).fold(1.0_f64, |most, bar| most.max(bar.0));
+    let scale = (RIGHT - LEFT) / most;
+    let bottom = top + ROW * pairs.len() as f64;
+    let _ = writeln!(body, r#"<line class="axis" x1="{LEFT}" y1="{top}" x2="{LEFT}" y2="{bottom}"/>"#);
+    for (n, pair) in pairs.iter().enumerate() {
+        let y = top + ROW * n as f64 + 6.0;
+        text(body, LEFT - 10.0, y + BAR + 4.0, "end", "label", pair.label);
+        for (class, bar, y) in [("ours", &pair.bars[0], y), ("peer", &pair.bars[1], y + BAR + 2.0)] {
+            let Some((value, label)) = bar else { continue };
+            rect(body, class, LEFT, y, value * scale);
+            text(body, (LEFT + value * scale).max(floor.map_or(0.0, |_| LEFT + scale)) + 6.0, y + BAR - 1.0, "start", "small", label);
+        }
+    }
+    if let Some(name) = floor {
+        let x = LEFT + scale;
+        let _ = writeln!(body, r#"<line class="line" x1="{x:.1}" y1="{top}" x2="{x:.1}" y2="{:.1}"/>"#, bottom + 4.0);
+        text(body, x, bottom + 18.0, "middle", "small", &format!("1 × = {name}"));
+        return bottom + 18.0;
+    }
+    bottom
+}
+
+fn rect(body: &mut String, class: &str, x: f64, y: f64, width: f64) {
+    let _ = writeln!(body, r#"<rect class="{class}" x="{x:.1}" y="{y:.1}" width="{:.1}" height="{BAR}"/>"#, width.max(1.0));
+}
+
+fn text(body: &mut String, x: f64, y: f64, anchor: &str, class: &str, text: &str) {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;");
+    let _ = writeln!(body, r#"<text class="{class}" x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{text}</text>"#);
 }

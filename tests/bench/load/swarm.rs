@@ -17,24 +17,8 @@ use crate::{
     app::App,
     frames::{CLOSE, Frame, PONG, masked, take},
     lane::Lane,
+    sink::Sink,
 };
-
-/// Who is told what arrives. On the hot path nothing is copied.
-pub(crate) trait Sink {
-    /// One message. `false`: it is not of the load; it becomes a [`Signal::Text`].
-    fn text(&mut self, socket: usize, message: &[u8], now: u64) -> bool;
-    /// The answer to the request of a lane.
-    fn response(&mut self, _lane: usize, _status: u16, _now: u64) {}
-}
-
-/// For phases in which nothing is published.
-pub(crate) struct Quiet;
-
-impl Sink for Quiet {
-    fn text(&mut self, _: usize, _: &[u8], _: u64) -> bool {
-        false
-    }
-}
 
 /// What is rare, to be looked at between two polls.
 #[derive(Debug)]
@@ -189,8 +173,8 @@ impl Swarm {
         Ok(())
     }
 
-    pub(crate) fn local_port(&self, socket: usize) -> Option<u16> {
-        Some(self.clients[socket].as_ref()?.stream.local_addr().ok()?.port())
+    pub(crate) fn local_address(&self, socket: usize) -> Option<SocketAddr> {
+        self.clients[socket].as_ref()?.stream.local_addr().ok()
     }
 
     pub(crate) fn take_signals(&mut self) -> Vec<Signal> {
@@ -217,7 +201,11 @@ impl Swarm {
                     self.lanes[lane] = Lane::open(self.http)?;
                     epoll::add(&self.epoll, &self.lanes[lane].stream, event.data, epoll::EventFlags::IN)?;
                 } else if let Some(status) = status? {
-                    sink.response(lane, status, self.now());
+                    if !(200..300).contains(&status) {
+                        let body = &self.lanes[lane].body;
+                        return Err(io::Error::other(format!("the server refused a request with {status}: {}", body.trim())));
+                    }
+                    sink.response(lane, self.now());
                 }
             }
         }
@@ -253,8 +241,10 @@ impl Swarm {
                 client.rest = bytes.to_vec();
                 return Ok(());
             };
-            let status = String::from_utf8_lossy(&bytes[..bytes.len().min(40)]);
-            assert!(status.starts_with("HTTP/1.1 101"), "no upgrade: {status}");
+            if !bytes.starts_with(b"HTTP/1.1 101") {
+                let answer = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]);
+                return Err(io::Error::other(format!("the server does not upgrade to WebSocket: {}", answer.trim())));
+            }
             bytes = &bytes[end + 4..];
             client.stage = Stage::Opening;
         }
@@ -262,8 +252,9 @@ impl Swarm {
             match frame {
                 Frame::Text(text) if client.stage == Stage::Opening => {
                     let text = String::from_utf8_lossy(text);
-                    let id = text.split(r#"socket_id\":\""#).nth(1).and_then(|rest| rest.split('\\').next());
-                    let id = id.unwrap_or_else(|| panic!("not established: {text}")).to_owned();
+                    let Some(id) = socket_id(&text) else {
+                        return Err(io::Error::other(format!("the server refused a connection: {text}")));
+                    };
                     client.stage = Stage::Open;
                     self.signals.push(Signal::Open { socket: index, id });
                 }
@@ -297,6 +288,14 @@ impl Swarm {
     }
 }
 
+/// Of `pusher:connection_established`, however it is spaced and quoted.
+fn socket_id(text: &str) -> Option<String> {
+    let rest = text.contains("pusher:connection_established").then(|| text.split_once("socket_id"))??.1;
+    let id: String = rest.trim_start_matches(['\\', '"', ':', ' ']).chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+    (!id.is_empty()).then_some(id)
+}
+
+/// Waits when the kernel takes no more: the server has stopped reading.
 pub(crate) fn write_all(stream: &mut TcpStream, mut bytes: &[u8]) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !bytes.is_empty() {

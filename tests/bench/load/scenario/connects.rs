@@ -3,12 +3,16 @@
 
 use std::{io, time::Duration};
 
-use super::{Meter, PATIENCE};
+use hdrhistogram::Histogram;
+
+use super::{Meter, PATIENCE, wrong};
 use crate::{
     options::Options,
+    proc::room_for,
     report::{Figure, Latency},
     server::Server,
-    swarm::{Quiet, Signal},
+    sink::Quiet,
+    swarm::{Signal, Swarm},
     tally::microseconds,
 };
 
@@ -24,73 +28,100 @@ pub(crate) enum Cycle {
 }
 
 /// Under way at a time.
-const IN_FLIGHT: usize = 32;
+pub(crate) const IN_FLIGHT: usize = 32;
 
-pub(crate) fn run(server: &mut Server, options: &Options, cycle: Cycle, cycles: usize) -> io::Result<Figure> {
-    let mut swarm = server.swarm();
-    let under_way = options.in_flight.unwrap_or(IN_FLIGHT);
+/// Cycles on one swarm.
+pub(crate) struct Cycles<'a> {
+    server: &'a Server,
+    swarm: Swarm,
+    cycle: Cycle,
+    in_flight: usize,
+    begun: usize,
+    pub(crate) ended: usize,
+    /// When each socket began its last step.
+    times: Vec<u64>,
+    established: Histogram<u64>,
+    lingering: Histogram<u64>,
+}
+
+impl<'a> Cycles<'a> {
+    pub(crate) fn new(server: &'a Server, cycle: Cycle, in_flight: usize) -> io::Result<Self> {
+        room_for(in_flight)?;
+        let swarm = server.swarm()?;
+        let (established, lingering) = (microseconds(), microseconds());
+        Ok(Self { server, swarm, cycle, in_flight, begun: 0, ended: 0, times: Vec::new(), established, lingering })
+    }
+
+    /// Until so many have ended, of so many that are begun at most.
+    pub(crate) fn run(&mut self, until: usize, most: usize) -> io::Result<()> {
+        let mut last = self.swarm.now();
+        while self.ended < until {
+            while self.begun < most && self.begun - self.ended < self.in_flight {
+                let at = self.swarm.now();
+                let socket = self.swarm.open(None)?;
+                if self.times.len() <= socket {
+                    self.times.resize(socket + 1, 0);
+                }
+                self.times[socket] = at;
+                self.begun += 1;
+            }
+            self.swarm.poll(Duration::from_millis(100), &mut Quiet)?;
+            let now = self.swarm.now();
+            for signal in self.swarm.take_signals() {
+                last = now;
+                self.step(signal, now)?;
+            }
+            if now - last > PATIENCE.as_nanos() as u64 {
+                return Err(wrong(format!("nothing happened for {PATIENCE:?}, after {} cycles", self.ended)));
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, signal: Signal, now: u64) -> io::Result<()> {
+        match signal {
+            Signal::Open { socket, id } => {
+                self.established.saturating_record((now - self.times[socket]) / 1_000);
+                if self.cycle == Cycle::Connect {
+                    self.swarm.drop(socket);
+                    self.ended += 1;
+                    return Ok(());
+                }
+                let prefix = if self.cycle == Cycle::Churn { "private-" } else { "" };
+                let frame = self.server.app.subscribe(&id, &format!("{prefix}churn-{socket}"), None);
+                self.swarm.send(socket, &frame);
+            }
+            Signal::Text { socket, text } if text.contains("subscription_succeeded") => self.swarm.close(socket),
+            Signal::Text { text, .. } => return Err(wrong(format!("the server refused a subscription: {text}"))),
+            Signal::Closed { socket } => self.times[socket] = now,
+            Signal::Gone { socket } => {
+                self.lingering.saturating_record((now - self.times[socket]) / 1_000);
+                self.ended += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn run(server: &mut Server, options: &Options, cycle: Cycle, count: usize) -> io::Result<Figure> {
     let scenario = if cycle == Cycle::Connect { "connect" } else { "churn" };
     // Pages that a server touches for the first time are no leak: memory is looked at from a twentieth of the way on.
-    let warm_up = (cycles / 20).clamp(200, 10_000);
-    let (mut established, mut lingering) = (microseconds(), microseconds());
-    let (mut begun, mut ended) = (0, 0);
-    let mut times = Vec::new();
-    let mut meter = None;
-    let mut memory = (0, 0);
-    let mut last = swarm.now();
-    while ended < cycles + warm_up {
-        if meter.is_none() && ended >= warm_up {
-            memory = (server.tree.rss(), ended);
-            established.reset();
-            lingering.reset();
-            meter = Some((Meter::start(server), ended));
-        }
-        while begun < cycles + warm_up && begun - ended < under_way {
-            let at = swarm.now();
-            let socket = swarm.open(None)?;
-            if times.len() <= socket {
-                times.resize(socket + 1, 0);
-            }
-            times[socket] = at;
-            begun += 1;
-        }
-        swarm.poll(Duration::from_millis(100), &mut Quiet)?;
-        let now = swarm.now();
-        for signal in swarm.take_signals() {
-            last = now;
-            match signal {
-                Signal::Open { socket, id } => {
-                    established.saturating_record((now - times[socket]) / 1_000);
-                    if cycle == Cycle::Connect {
-                        swarm.drop(socket);
-                        ended += 1;
-                        continue;
-                    }
-                    let prefix = if cycle == Cycle::Churn { "private-" } else { "" };
-                    let frame = server.app.subscribe(&id, &format!("{prefix}churn-{socket}"), None);
-                    swarm.send(socket, &frame);
-                }
-                Signal::Text { socket, text } => {
-                    assert!(text.contains("subscription_succeeded"), "{text}");
-                    swarm.close(socket);
-                }
-                Signal::Closed { socket } => times[socket] = now,
-                Signal::Gone { socket } => {
-                    lingering.saturating_record((now - times[socket]) / 1_000);
-                    ended += 1;
-                }
-            }
-        }
-        assert!(now - last < PATIENCE.as_nanos() as u64, "nothing happens any more");
-    }
-    let (meter, from) = meter.expect("there are more cycles than the warm-up has");
-    let mut figure = meter.stop(server, scenario, "cycles", (ended - from) as u64);
-    figure.latency_ms = Some(Latency::of(&established));
-    let grown = server.tree.rss() as f64 - memory.0 as f64;
-    let figure = figure.with("rss_growth_kib", grown / 1024.0).with("rss_growth_bytes_per_cycle", grown / (ended - memory.1) as f64);
+    let warm_up = (count / 20).clamp(200, 10_000);
+    let view = server.also();
+    let mut cycles = Cycles::new(&view, cycle, options.in_flight.unwrap_or(IN_FLIGHT))?;
+    cycles.run(warm_up, warm_up + count)?;
+    cycles.established.reset();
+    cycles.lingering.reset();
+    let (meter, memory, from) = (Meter::start(server), server.tree.rss(), cycles.ended);
+    cycles.run(warm_up + count, warm_up + count)?;
+    let done = cycles.ended - from;
+    let mut figure = meter.stop(server, scenario, "cycles", done as u64, 0);
+    figure.latency_ms = Some(Latency::of(&cycles.established));
+    let grown = server.tree.rss() as f64 - memory as f64;
+    let figure = figure.with("rss_growth_kib", grown / 1024.0).with("rss_growth_bytes_per_cycle", grown / done as f64);
     if cycle == Cycle::Connect {
         return Ok(figure);
     }
-    let gone = Latency::of(&lingering);
+    let gone = Latency::of(&cycles.lingering);
     Ok(figure.with("tcp_gone_p99_ms", gone.p99).with("tcp_gone_max_ms", gone.max))
 }

@@ -1,40 +1,93 @@
-//! Subscriptions that hold something, and what happens when all who hold leave at once. Holdline only.
+//! Subscriptions that hold something, and what happens when all who hold leave at once: that every lock is taken and ended exactly once
+//! is read in the log. Only Holdline knows such things.
 
 use std::{
+    collections::HashMap,
     io,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use super::{Meter, PATIENCE, ask};
+use hdrhistogram::Histogram;
+use serde_json::Value;
+
+use super::{Meter, PATIENCE, ask, wrong};
 use crate::{
     options::Options,
-    report::{Figure, Latency},
+    proc::room_for,
+    report::{Faults, Figure, Latency},
     server::Server,
-    swarm::{Quiet, Signal},
+    sink::Quiet,
+    swarm::{Signal, Swarm},
     tally::microseconds,
 };
 
 /// The holds, and their mass end.
-pub(crate) fn run(server: &mut Server, options: &Options) -> io::Result<Vec<Figure>> {
+pub(crate) fn run(server: &mut Server, options: &Options) -> io::Result<[Figure; 2]> {
     let count = options.subscribers.unwrap_or(5_000);
     let under_way = options.in_flight.unwrap_or(64);
-    let mut swarm = server.swarm();
-    let mut sockets = Vec::new();
+    room_for(count)?;
+    let mut swarm = server.swarm()?;
     // Everybody connects first: connecting is another scenario's.
+    let sockets = connect(&mut swarm, count, under_way)?;
+    let mut asking = server.swarm()?;
+    asking.open_lanes(1)?;
+    let mut log = Log::end(&mut asking, server)?;
+
+    let meter = Meter::start(server);
+    let histogram = hold(server, &mut swarm, &sockets, under_way)?;
+    let mut holds = meter.stop(server, "holds", "holds", count as u64, count);
+    log.read(&mut asking, server)?;
+    holds.latency_ms = Some(Latency::of(&histogram));
+    holds.faults = Some(Log::faults(&log.locked, count));
+
+    let meter = Meter::start(server);
+    let cut = SystemTime::now();
+    drop(swarm);
+    let deadline = Instant::now() + PATIENCE;
+    while !ask(&mut asking, server, "/locks", "limit=1")?.contains(r#""locks":[]"#) {
+        if Instant::now() > deadline {
+            return Err(wrong("not all locks have ended"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut mass = meter.stop(server, "mass", "unlocks", count as u64, 0);
+    log.read(&mut asking, server)?;
+    let mut histogram = microseconds();
+    for at in &log.unlocked_at {
+        histogram.saturating_record(at.duration_since(cut).unwrap_or_default().as_micros() as u64);
+    }
+    // From the cut until the log says that it has ended, in the milliseconds of the log.
+    mass.latency_ms = Some(Latency::of(&histogram));
+    mass.faults = Some(Log::faults(&log.unlocked, count));
+    let seconds = mass.seconds;
+    Ok([holds, mass.with("all_unlocked_after_s", seconds)])
+}
+
+fn connect(swarm: &mut Swarm, count: usize, under_way: usize) -> io::Result<Vec<(usize, String)>> {
+    let (mut sockets, mut begun) = (Vec::new(), 0);
+    let deadline = Instant::now() + PATIENCE;
     while sockets.len() < count {
-        let missing = count - sockets.len();
-        (0..missing.min(under_way)).try_for_each(|_| swarm.open(None).map(drop))?;
-        let (wanted, deadline) = (sockets.len() + missing.min(under_way), Instant::now() + PATIENCE);
-        while sockets.len() < wanted {
-            swarm.poll(Duration::from_millis(100), &mut Quiet)?;
-            sockets.extend(swarm.take_signals().into_iter().map(|signal| match signal {
-                Signal::Open { socket, id } => (socket, id),
-                other => panic!("while connecting: {other:?}"),
-            }));
-            assert!(Instant::now() < deadline, "{} of {count} are connected", sockets.len());
+        while begun < count && begun - sockets.len() < under_way {
+            swarm.open(None)?;
+            begun += 1;
+        }
+        swarm.poll(Duration::from_millis(100), &mut Quiet)?;
+        for signal in swarm.take_signals() {
+            match signal {
+                Signal::Open { socket, id } => sockets.push((socket, id)),
+                other => return Err(wrong(format!("while connecting there came {other:?}"))),
+            }
+        }
+        if Instant::now() > deadline {
+            return Err(wrong(format!("only {} of {count} are connected", sockets.len())));
         }
     }
-    let meter = Meter::start(server);
+    Ok(sockets)
+}
+
+/// Everybody takes a lock; gives how long each waited for it.
+fn hold(server: &Server, swarm: &mut Swarm, sockets: &[(usize, String)], under_way: usize) -> io::Result<Histogram<u64>> {
+    let count = sockets.len();
     let (mut begun, mut held, mut times, mut histogram) = (0, 0, vec![0; count], microseconds());
     let deadline = Instant::now() + PATIENCE;
     while held < count {
@@ -54,29 +107,56 @@ pub(crate) fn run(server: &mut Server, options: &Options) -> io::Result<Vec<Figu
                     held += 1;
                 }
                 Signal::Text { text, .. } if text.contains("subscription_succeeded") => {}
-                other => panic!("while taking holds: {other:?}"),
+                other => return Err(wrong(format!("while taking locks there came {other:?}"))),
             }
         }
-        assert!(Instant::now() < deadline, "{held} of {count} hold");
-    }
-    let mut holds = meter.stop(server, "holds", "holds", count as u64);
-    holds.latency_ms = Some(Latency::of(&histogram));
-
-    let mut asking = server.swarm();
-    asking.open_lanes(1)?;
-    let meter = Meter::start(server);
-    drop(swarm);
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let (status, text) = ask(&mut asking, server, "GET", "/locks", "limit=1")?;
-        assert_eq!(status, 200, "{text}");
-        if text.contains(r#""locks":[]"#) {
-            break;
+        if Instant::now() > deadline {
+            return Err(wrong(format!("only {held} of {count} hold: is there a rule for private-order.* ?")));
         }
-        assert!(Instant::now() < deadline, "not all are unlocked: {text}");
-        std::thread::sleep(Duration::from_millis(5));
     }
-    let mass = meter.stop(server, "mass", "unlocks", count as u64);
-    let seconds = mass.seconds;
-    Ok(vec![holds, mass.with("all_unlocked_after_s", seconds)])
+    Ok(histogram)
+}
+
+/// What the log has of our locks since we came.
+#[derive(Default)]
+struct Log {
+    next: Option<String>,
+    /// How often each fence stands there.
+    locked: HashMap<u64, u64>,
+    unlocked: HashMap<u64, u64>,
+    unlocked_at: Vec<SystemTime>,
+}
+
+impl Log {
+    fn end(swarm: &mut Swarm, server: &mut Server) -> io::Result<Self> {
+        let mut log = Self::default();
+        log.read(swarm, server)?;
+        Ok(Self { next: log.next, ..Self::default() })
+    }
+
+    fn read(&mut self, swarm: &mut Swarm, server: &mut Server) -> io::Result<()> {
+        loop {
+            let query = self.next.as_ref().map_or_else(|| "limit=1000".to_owned(), |next| format!("after={next}&limit=1000"));
+            let page: Value = serde_json::from_str(&ask(swarm, server, "/events", &query)?)?;
+            let events = page["events"].as_array().cloned().unwrap_or_default();
+            self.next = page["next"].as_str().map(str::to_owned).or_else(|| self.next.take());
+            if events.is_empty() {
+                return Ok(());
+            }
+            for event in events {
+                let Some(fence) = event["fence"].as_u64() else { continue };
+                if event["kind"] == "locked" {
+                    *self.locked.entry(fence).or_insert(0) += 1;
+                } else if event["kind"] == "unlocked" {
+                    *self.unlocked.entry(fence).or_insert(0) += 1;
+                    self.unlocked_at.extend(event["at"].as_str().and_then(|at| humantime::parse_rfc3339(at).ok()));
+                }
+            }
+        }
+    }
+
+    fn faults(seen: &HashMap<u64, u64>, count: usize) -> Faults {
+        let duplicated = seen.values().map(|times| times - 1).sum();
+        Faults { lost: (count as u64).saturating_sub(seen.len() as u64), duplicated, reordered: 0 }
+    }
 }

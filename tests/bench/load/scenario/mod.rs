@@ -2,6 +2,7 @@
 
 pub(crate) mod client_events;
 pub(crate) mod connects;
+pub(crate) mod handler;
 pub(crate) mod holds;
 pub(crate) mod idle;
 pub(crate) mod presence;
@@ -15,16 +16,31 @@ use std::{
 };
 
 use crate::{
-    proc::Tree,
+    proc::{Tree, room_for},
     report::Figure,
     server::Server,
-    swarm::{Quiet, Signal, Swarm},
+    sink::{Quiet, Sink},
+    swarm::{Signal, Swarm},
 };
 
 /// So many connections may be in the middle of their handshake.
 const OPENING: usize = 64;
 /// Longer than anything should take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What nobody expected of the server.
+pub(crate) fn wrong(text: impl Into<String>) -> io::Error {
+    io::Error::other(text.into())
+}
+
+/// # Errors
+/// There are any: nothing but the load was to come.
+pub(crate) fn nothing_else(swarm: &mut Swarm) -> io::Result<()> {
+    match swarm.take_signals().first() {
+        Some(signal) => Err(wrong(format!("during the load there came {signal:?}"))),
+        None => Ok(()),
+    }
+}
 
 /// Opens `count` connections, each subscribed to what `channel` says, and waits until all are. Gives their socket ids.
 pub(crate) fn subscribe_all(
@@ -33,6 +49,7 @@ pub(crate) fn subscribe_all(
     count: usize,
     channel: impl Fn(usize) -> (String, Option<String>),
 ) -> io::Result<Vec<String>> {
+    room_for(count)?;
     let mut ids = vec![String::new(); count];
     let (mut begun, mut ready) = (0, 0);
     let deadline = Instant::now() + PATIENCE;
@@ -54,10 +71,12 @@ pub(crate) fn subscribe_all(
                 Signal::Text { text, .. } if text.contains("subscription_succeeded") => ready += 1,
                 // Others come and go on presence channels.
                 Signal::Text { text, .. } if text.contains("pusher_internal:") => {}
-                other => panic!("while subscribing: {other:?}"),
+                other => return Err(wrong(format!("when connection {ready} of {count} subscribed, there came {other:?}"))),
             }
         }
-        assert!(Instant::now() < deadline, "{ready} of {count} are subscribed");
+        if Instant::now() > deadline {
+            return Err(wrong(format!("only {ready} of {count} subscriptions were answered within {PATIENCE:?}")));
+        }
     }
     Ok(ids)
 }
@@ -77,47 +96,57 @@ impl Meter {
         Self { own, server_before, own_before, began: Instant::now() }
     }
 
-    /// The part of a figure that every scenario has.
-    pub(crate) fn stop(mut self, server: &mut Server, scenario: &str, unit: &'static str, units: u64) -> Figure {
+    /// The part of a figure that every scenario has. `connections` are open.
+    pub(crate) fn stop(mut self, server: &mut Server, scenario: &str, unit: &'static str, units: u64, connections: usize) -> Figure {
         let seconds = self.began.elapsed().as_secs_f64();
-        let cpu = (server.tree.cpu() - self.server_before) as f64 / 1e9;
-        let own = (self.own.cpu() - self.own_before) as f64 / 1e9;
+        let (cpu, own) = (server.tree.cpu(), self.own.cpu());
+        let known = server.tree.exists();
+        // Whoever cannot see the process knows neither, which is not nothing.
+        let seen = |value: u64| if known { value as f64 } else { f64::NAN };
+        let cpu = seen(cpu - self.server_before) / 1e9;
+        let rss = server.tree.rss();
+        let grown = seen(rss.saturating_sub(server.rss_at_start));
         Figure {
             scenario: scenario.to_owned(),
             server: server.name.clone(),
             unit,
             units,
             seconds,
+            per_second: units as f64 / seconds,
             cpu_us_per_unit: cpu * 1e6 / units.max(1) as f64,
             server_cores: cpu / seconds,
-            own_cores: own / seconds,
-            rss_mib: server.tree.rss() as f64 / f64::from(1 << 20),
+            own_cores: (own - self.own_before) as f64 / 1e9 / seconds,
+            connections,
+            rss_mib: rss as f64 / f64::from(1 << 20),
+            rss_kib_per_connection: grown / 1024.0 / connections.max(1) as f64,
             ..Figure::default()
         }
     }
 }
 
-/// One request, answered.
-pub(crate) fn ask(swarm: &mut Swarm, server: &mut Server, method: &str, path: &str, query: &str) -> io::Result<(u16, String)> {
-    struct Answer(Option<u16>);
-    impl crate::swarm::Sink for Answer {
-        fn text(&mut self, _: usize, _: &[u8], _: u64) -> bool {
-            true
-        }
-        fn response(&mut self, _: usize, status: u16, _: u64) {
-            self.0 = Some(status);
-        }
+struct Answer(bool);
+
+impl Sink for Answer {
+    fn text(&mut self, _: usize, _: &[u8], _: u64) -> bool {
+        true
     }
-    let request = server.app.request(method, path, query, "");
-    let lane = swarm.lanes.iter().position(|lane| !lane.busy).expect("a lane is free");
+    fn response(&mut self, _: usize, _: u64) {
+        self.0 = true;
+    }
+}
+
+/// One request, answered.
+pub(crate) fn ask(swarm: &mut Swarm, server: &mut Server, path: &str, query: &str) -> io::Result<String> {
+    let request = server.app.request("GET", path, query, "");
+    let lane = swarm.lanes.iter().position(|lane| !lane.busy).ok_or_else(|| wrong("no lane is free"))?;
     swarm.lanes[lane].keep = true;
     swarm.lanes[lane].send(&request);
-    let (mut answer, deadline) = (Answer(None), Instant::now() + PATIENCE);
-    loop {
+    let (mut answer, deadline) = (Answer(false), Instant::now() + PATIENCE);
+    while !answer.0 {
         swarm.poll(Duration::from_millis(100), &mut answer)?;
-        if let Some(status) = answer.0 {
-            return Ok((status, std::mem::take(&mut swarm.lanes[lane].body)));
+        if Instant::now() > deadline {
+            return Err(wrong(format!("no answer to GET {path}")));
         }
-        assert!(Instant::now() < deadline, "no answer to {method} {path}");
     }
+    Ok(std::mem::take(&mut swarm.lanes[lane].body))
 }

@@ -3,7 +3,7 @@
 
 use std::{io, time::Duration};
 
-use super::{Meter, PATIENCE, subscribe_all};
+use super::{Meter, PATIENCE, nothing_else, subscribe_all, wrong};
 use crate::{app, frames::Mark, options::Options, report::Figure, server::Server, swarm::Swarm, tally::Tally};
 
 /// What is published to whom, and how fast.
@@ -92,9 +92,15 @@ impl Publisher {
     }
 }
 
+/// Marks have three digits for the lane.
+const LANES: usize = 999;
+
 /// Everybody subscribes, then it begins.
 pub(crate) fn run(server: &mut Server, load: &Load) -> io::Result<Figure> {
-    let mut swarm = server.swarm();
+    if load.channels == 0 || !(1..=LANES).contains(&load.in_flight) || load.rate.is_some_and(|rate| rate <= 0.0) {
+        return Err(wrong(format!("there must be a channel, 1 to {LANES} publishes under way, and a rate above 0")));
+    }
+    let mut swarm = server.swarm()?;
     let channels = load.channels;
     subscribe_all(&mut swarm, server, load.subscribers, |socket| (format!("bench-{}", socket % channels), None))?;
     publish(server, load, &mut swarm)
@@ -114,7 +120,7 @@ pub(crate) fn publish(server: &mut Server, load: &Load, swarm: &mut Swarm) -> io
     drive(server, swarm, &mut publisher, &mut tally, &mut due, load.seconds)?;
     let (deliveries, requests) = (tally.deliveries, tally.requests);
     let (unit, units) = if load.per_request { ("requests", requests) } else { ("deliveries", deliveries) };
-    let mut figure = meter.stop(server, load.scenario, unit, units);
+    let mut figure = meter.stop(server, load.scenario, unit, units, load.subscribers);
     figure.latency_ms = Some(if load.subscribers > 0 { tally.latency() } else { tally.answers() });
     let deadline = swarm.now() + PATIENCE.as_nanos() as u64 / 6;
     while tally.open > 0 && swarm.now() < deadline {
@@ -122,12 +128,15 @@ pub(crate) fn publish(server: &mut Server, load: &Load, swarm: &mut Swarm) -> io
     }
     // What comes now comes twice.
     swarm.poll(Duration::from_millis(50), &mut tally)?;
-    figure.faults = tally.faults(Some(load.channels));
-    let signals = swarm.take_signals();
-    assert!(signals.is_empty(), "during the load: {:?}", &signals[..signals.len().min(3)]);
-    let cpu = figure.cpu_us_per_unit * units as f64;
-    let figure = figure.with("deliveries_per_s", deliveries as f64 / load.seconds).with("requests_per_s", requests as f64 / load.seconds);
-    Ok(figure.with("cpu_us_per_request", cpu / requests.max(1) as f64).with("http_p99_ms", tally.answers().p99))
+    figure.faults = Some(tally.faults(Some(load.channels)));
+    nothing_else(swarm)?;
+    let (cpu, seconds) = (figure.cpu_us_per_unit * units as f64, figure.seconds);
+    if load.subscribers == 0 {
+        return Ok(figure);
+    }
+    let figure = figure.with("deliveries_per_s", deliveries as f64 / seconds).with("requests_per_s", requests as f64 / seconds);
+    let figure = figure.with("cpu_us_per_request", cpu / requests.max(1) as f64);
+    Ok(figure.with("http_p50_ms", tally.answers().p50).with("http_p99_ms", tally.answers().p99))
 }
 
 fn drive(
