@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::{
-    row::Row,
+    row::{Row, Verdict},
     text::{Report, short},
 };
 
@@ -12,8 +12,8 @@ const WIDTH: f64 = 960.0;
 /// Where bars begin and where the longest one ends; numbers stand behind the bars.
 const LEFT: f64 = 372.0;
 const RIGHT: f64 = 800.0;
-const BAR: f64 = 11.0;
-const ROW: f64 = 36.0;
+const BAR: f64 = 13.0;
+const ROW: f64 = 42.0;
 
 /// Two bars and what is written behind them.
 struct Pair<'a> {
@@ -23,12 +23,14 @@ struct Pair<'a> {
 
 pub(crate) fn draw(Report { rows, machine, .. }: &Report) -> String {
     let times = |ratio: f64, value: Option<f64>| (ratio, format!("{ratio:.2} ×  ({} µs)", short(value.unwrap_or(f64::NAN))));
-    let cpu = rows.iter().filter_map(|row| {
+    // What was missed is shown; what the machine did not let be measured says nothing.
+    let told = || rows.iter().filter(|row| matches!(row.verdict(), Verdict::Ok | Verdict::Missed));
+    let cpu = told().filter_map(|row| {
         let ours = times(row.to_floor()?, row.value);
         Some(Pair { label: label(row), bars: [Some(ours), row.peer_to_floor().map(|ratio| times(ratio, row.peer))] })
     });
     let amount = |unit: &str, value: Option<f64>| value.map(|value| (value, format!("{} {unit}", short(value))));
-    let memory = rows.iter().filter(|row| row.unit == "KiB" && row.value.is_some());
+    let memory = told().filter(|row| row.unit == "KiB" && row.value.is_some());
     let memory = memory.map(|row| Pair { label: label(row), bars: [amount("KiB", row.value), amount("KiB", row.peer)] });
 
     let mut body = String::new();
@@ -91,11 +93,11 @@ fn panel(body: &mut String, top: f64, pairs: &[Pair<'_>], floor: Option<&str>) -
     let _ = writeln!(body, r#"<line class="axis" x1="{LEFT}" y1="{top}" x2="{LEFT}" y2="{bottom}"/>"#);
     for (n, pair) in pairs.iter().enumerate() {
         let y = top + ROW * n as f64 + 6.0;
-        text(body, LEFT - 10.0, y + BAR + 4.0, "end", "label", pair.label);
-        for (class, bar, y) in [("ours", &pair.bars[0], y), ("peer", &pair.bars[1], y + BAR + 2.0)] {
+        text(body, LEFT - 10.0, y + BAR + 6.0, "end", "label", pair.label);
+        for (class, bar, y) in [("ours", &pair.bars[0], y), ("peer", &pair.bars[1], y + BAR + 3.0)] {
             let Some((value, label)) = bar else { continue };
             rect(body, class, LEFT, y, value * scale);
-            text(body, (LEFT + value * scale).max(floor.map_or(0.0, |_| LEFT + scale)) + 6.0, y + BAR - 1.0, "start", "small", label);
+            text(body, (LEFT + value * scale).max(floor.map_or(0.0, |_| LEFT + scale)) + 6.0, y + BAR - 2.5, "start", "small", label);
         }
     }
     if let Some(name) = floor {

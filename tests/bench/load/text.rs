@@ -41,7 +41,7 @@ pub(crate) fn readme(Report { machine, rows, .. }: &Report) -> String {
         let (value, floor, peer) = (number(row, row.value), number(row, row.floor), number(row, row.peer));
         text += &format!("| {brief} | {value} | {floor} | {peer} |\n");
     }
-    format!("{text}\nOn one core of {machine}.")
+    format!("{text}\nOn one core of {machine}.\n")
 }
 
 pub(crate) fn line(row: &Row) -> String {

@@ -116,6 +116,8 @@ fn bars_are_as_long_as_what_they_show() {
     assert!((peers[0] / ours[0] - 4.0_f64).abs() < 0.01 && (peers[1] / ours[1] - 10.0_f64).abs() < 0.05, "{ours:?} {peers:?}");
     assert!(svg.contains("a &lt;b> &amp; c") && svg.contains("1.50 ×") && svg.contains("17.5 KiB"), "{svg}");
     assert!(!svg.contains("NaN"), "{svg}");
+    let void = plot::draw(&report(vec![row(9.0, 3.0).brief("void")]));
+    assert!(!void.contains("void"), "{void}");
 }
 
 /// Whoever mends a figure by hand has not measured it.
