@@ -35,7 +35,11 @@ pub(crate) use link::{Handoff, Socket};
 pub(crate) use peer::{TlsPeer, UnixPeer};
 pub(crate) use settings::ConnectionSettings;
 
-use crate::{cluster::Broker, domain::Handler, lifecycle::Handover};
+use crate::{
+    cluster::Broker,
+    domain::{Handler, Pacer},
+    lifecycle::Handover,
+};
 
 /// What the connections of one worker share.
 pub(crate) struct Transport<H: Handler> {
@@ -51,6 +55,8 @@ pub(crate) struct Transport<H: Handler> {
     pub(crate) settings: Arc<ConnectionSettings>,
     /// The number of this worker.
     pub(crate) worker: usize,
+    /// Who wakes its connections, when many are to be woken.
+    pub(crate) pacer: Arc<Pacer>,
 }
 
 /// The WebSocket routes.

@@ -126,7 +126,7 @@ fn enter<H: Handler>(transport: &Transport<H>, asked: &Request) -> Result<Entere
     let claims = asked.check(hub.app(), &transport.settings)?;
     let mut bits = [0; 16];
     getrandom::fill(&mut bits).map_err(|_| Refusal::new(CloseCode::OVER_CAPACITY, "The server has no randomness"))?;
-    let conn = Conn::new(NewConn {
+    let new = NewConn {
         socket_id: SocketId::from_random(u128::from_ne_bytes(bits)),
         app: Arc::clone(hub.app()),
         remote_ip: asked.peer.address.ip(),
@@ -134,7 +134,8 @@ fn enter<H: Handler>(transport: &Transport<H>, asked: &Request) -> Result<Entere
         max_outbox_bytes: transport.settings.max_outbox_bytes,
         memory: Arc::clone(transport.broker.outbox_memory()),
         now: Instant::now(),
-    });
+    };
+    let conn = Conn::with_pacer(new, Some(Arc::clone(&transport.pacer)));
     let admission = transport.broker.admit(hub, &conn).map_err(|error| Refusal::not_admitted(error, hub.app()))?;
     Ok((conn, Arc::clone(hub), admission, claims))
 }

@@ -8,13 +8,14 @@ use std::{
         Arc,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
+    task::Waker,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 
 use super::{
-    App, CloseCause, OutboxMemory,
+    App, CloseCause, OutboxMemory, Pacer,
     outbox::{End, Outbox, Pushed},
 };
 use crate::protocol::{ChannelName, CloseCode, ServerFrame, SocketId, WireFrame};
@@ -35,6 +36,8 @@ struct Inner {
     standing: Mutex<Standing>,
     /// The HTTP worker that owns the socket: the place to deliver from, should large channels be split by worker.
     worker: usize,
+    /// Who wakes its writer, when many are to be woken; without one they are, all at once.
+    pacer: Option<Arc<Pacer>>,
     outbox: Outbox,
 }
 
@@ -95,6 +98,11 @@ pub struct NewConn {
 impl Conn {
     /// A connection that is about to shake hands.
     pub fn new(new: NewConn) -> Self {
+        Self::with_pacer(new, None)
+    }
+
+    /// A connection that is about to shake hands, of a worker that has a pace.
+    pub fn with_pacer(new: NewConn, pacer: Option<Arc<Pacer>>) -> Self {
         Self(Arc::new(Inner {
             socket_id: new.socket_id,
             app: new.app,
@@ -104,6 +112,7 @@ impl Conn {
             bytes_in: AtomicU64::new(0),
             standing: Mutex::default(),
             worker: new.worker,
+            pacer,
             outbox: Outbox::new(new.max_outbox_bytes, new.memory),
         }))
     }
@@ -194,6 +203,16 @@ impl Conn {
         self.0.outbox.push(frame)
     }
 
+    /// As [`Conn::push_shared`]; whoever gets a waker has to see to it that it is woken.
+    pub(super) fn queue_shared(&self, frame: WireFrame) -> (Pushed, Option<Waker>) {
+        self.0.outbox.queue(frame)
+    }
+
+    /// Who wakes its writer, when many are to be woken.
+    pub(super) fn pacer(&self) -> Option<&Arc<Pacer>> {
+        self.0.pacer.as_ref()
+    }
+
     /// A frame for this connection and others: it is counted once.
     pub(super) fn share(&self, frame: &WireFrame) -> WireFrame {
         self.0.outbox.memory().track(frame.clone())
@@ -256,7 +275,16 @@ pub(crate) mod tests {
 
     /// The same, counted there.
     pub(crate) fn conn_in(n: u64, memory: Arc<OutboxMemory>) -> Conn {
-        Conn::new(NewConn {
+        Conn::new(new(n, memory))
+    }
+
+    /// The same, of a worker that has a pace.
+    pub(crate) fn paced(n: u64, pacer: Arc<Pacer>) -> Conn {
+        Conn::with_pacer(new(n, Arc::default()), Some(pacer))
+    }
+
+    fn new(n: u64, memory: Arc<OutboxMemory>) -> NewConn {
+        NewConn {
             socket_id: SocketId::parse(&format!("{n}.{n}")).unwrap().unwrap(),
             app: Arc::new(App::for_tests()),
             remote_ip: None,
@@ -264,7 +292,7 @@ pub(crate) mod tests {
             max_outbox_bytes: 1 << 20,
             memory,
             now: Instant::now(),
-        })
+        }
     }
 
     /// The texts that wait for a connection.

@@ -96,16 +96,23 @@ impl Outbox {
 
     /// Queues one frame.
     pub fn push(&self, frame: WireFrame) -> Pushed {
+        let (pushed, waker) = self.queue(frame);
+        wake(waker);
+        pushed
+    }
+
+    /// Queues one frame; whoever gets a waker has to see to it that it is woken.
+    pub(super) fn queue(&self, frame: WireFrame) -> (Pushed, Option<Waker>) {
         let mut queue = self.queue.lock();
         if queue.phase != Phase::Open {
-            return Pushed::Ended;
+            return (Pushed::Ended, None);
         }
         let cost = frame.len() + FRAME_OVERHEAD;
         // A reader that keeps up has an empty queue: one frame always fits, however large the limits let it be.
         let full = queue.bytes + cost > self.max_bytes || self.memory.pressure() == Pressure::Full;
         if full && !queue.frames.is_empty() {
             self.overflow(queue);
-            return Pushed::Overflowed;
+            return (Pushed::Overflowed, None);
         }
         queue.bytes += cost;
         queue.frames.push_back(frame.into_bytes());
@@ -113,10 +120,7 @@ impl Outbox {
             queue.charged += CHARGE;
             self.memory.add(CHARGE);
         }
-        let waker = queue.drain_waker.take();
-        drop(queue);
-        wake(waker);
-        Pushed::Queued
+        (Pushed::Queued, queue.drain_waker.take())
     }
 
     /// Everything that waits is dropped, and the client finds out why if it ever reads again.

@@ -1,12 +1,16 @@
 //! The subscribers of one channel: dense, because walking them is the hot path, with an index for taking one out.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, task::Waker};
 
-use super::{Conn, outbox::Pushed};
+use smallvec::SmallVec;
+
+use super::{Conn, Pacer, outbox::Pushed};
 use crate::protocol::{SocketId, WireFrame};
 
 /// Up to this many are searched by walking; most channels never have more, and pay for no index.
 const INDEX_ABOVE: usize = 16;
+/// Up to this many are woken at once; more would keep their workers from everything else for too long.
+const PACED_ABOVE: usize = 128;
 
 /// One connection on one channel.
 #[derive(Debug)]
@@ -75,16 +79,75 @@ impl Subscribers {
     pub(super) fn push_all(&self, frame: &WireFrame, except: Option<SocketId>) -> usize {
         let Some(first) = self.dense.first() else { return 0 };
         let frame = first.conn.share(frame);
-        let receivers = self.dense.iter().filter(|subscriber| Some(subscriber.conn.socket_id()) != except);
-        receivers.filter(|subscriber| subscriber.conn.push_shared(frame.clone()) == Pushed::Queued).count()
+        let receivers = self.dense.iter().map(|subscriber| &subscriber.conn).filter(|conn| Some(conn.socket_id()) != except);
+        if self.dense.len() <= PACED_ABOVE {
+            return receivers.filter(|conn| conn.push_shared(frame.clone()) == Pushed::Queued).count();
+        }
+        let mut crowds = SmallVec::<[(&Arc<Pacer>, Vec<Waker>); 8]>::new();
+        let mut queued = 0;
+        for conn in receivers {
+            let (pushed, waker) = conn.queue_shared(frame.clone());
+            queued += usize::from(pushed == Pushed::Queued);
+            let Some(waker) = waker else { continue };
+            let Some(pacer) = conn.pacer() else {
+                waker.wake();
+                continue;
+            };
+            match crowds.iter_mut().find(|(found, _)| Arc::ptr_eq(found, pacer)) {
+                Some((_, crowd)) => crowd.push(waker),
+                None => crowds.push((pacer, vec![waker])),
+            }
+        }
+        crowds.into_iter().for_each(|(pacer, crowd)| pacer.wake(crowd));
+        queued
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::VecDeque,
+        pin::Pin,
+        sync::atomic::{AtomicUsize, Ordering},
+        task::{Context, Wake},
+    };
+
     use proptest::prelude::*;
 
-    use super::{super::conn::tests::conn, *};
+    use super::{
+        super::conn::tests::{conn, paced},
+        *,
+    };
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_large_crowd_has_its_frames_at_once_and_is_woken_in_turns() {
+        let (pacer, woken) = (Arc::<Pacer>::default(), Arc::<Count>::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut pace = pacer.pace();
+        for (crowd, expected) in [(PACED_ABOVE, [PACED_ABOVE - 1, PACED_ABOVE - 1]), (PACED_ABOVE + 1, [0, 32])] {
+            let conns: Vec<_> = (0..crowd).map(|n| paced(n as u64, Arc::clone(&pacer))).collect();
+            let mut subscribers = Subscribers::default();
+            for conn in &conns {
+                assert!(conn.outbox().poll_drain(&mut Context::from_waker(&waker), &mut VecDeque::new()).is_pending());
+                subscribers.insert(Subscriber { conn: conn.clone(), user_id: None });
+            }
+            woken.0.store(0, Ordering::Relaxed);
+            assert_eq!(subscribers.push_all(&WireFrame::text("x"), Some(conns[7].socket_id())), crowd - 1);
+            assert!(conns.iter().enumerate().all(|(n, conn)| conn.outbox().waiting().0 == usize::from(n != 7)));
+            let at_once = woken.0.load(Ordering::Relaxed);
+            assert!(Pin::new(&mut pace).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert_eq!([at_once, woken.0.load(Ordering::Relaxed)], expected, "of {crowd}");
+        }
+    }
 
     proptest! {
         #[test]

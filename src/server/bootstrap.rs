@@ -20,7 +20,7 @@ use crate::{
     cluster::Broker,
     config::DrainSettings,
     connection::{self, Doorkeeper, Transport},
-    domain::Handler,
+    domain::{Handler, Pacer},
     http,
     lifecycle::{Handover, Owed, Publishing},
 };
@@ -89,6 +89,9 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
     let requests = metrics::Requests::default();
     let counted = requests.clone();
     let factory = move || {
+        // On the worker, which is where this is called: it ends with it.
+        let pacer = Arc::<Pacer>::default();
+        rt::spawn(pacer.pace());
         let transport = Transport {
             broker: state.clone(),
             handler: Arc::clone(&handler),
@@ -96,6 +99,7 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
             door: Arc::clone(&door),
             settings: Arc::clone(&connection_settings),
             worker: workers.fetch_add(1, Ordering::Relaxed),
+            pacer,
         };
         let own_routes = |scope: &mut web::ServiceConfig| {
             if !path_prefix.is_empty() {
