@@ -50,24 +50,25 @@ impl<H: Handler> Connection<H> {
         let (limit, Watch { hook: name, span }) = (self.settings.hook_timeout, watch);
         let (handler, handover, place, conn) = (Arc::clone(&self.handler), self.handover.clone(), self.place(channel), self.conn.clone());
         let call = async move {
-            let answer = async {
+            let answer: Result<_, HookFailure> = async {
                 match handover.hooks().guarded(name, limit, hook(&mut context)).await? {
                     (value, Err(reject)) => Ok((value, Err(reject.into()))),
                     (value, Ok(outcome)) if !outcome.is_durable() => Ok((value, Ok(Settled { outcome, ..Settled::default() }))),
                     // It ended while the hook was at work: nobody is there to hold anything.
                     (value, Ok(_)) if !conn.outbox().is_open() => Ok((value, Err(reject(&NotTaken::Ended).into()))),
-                    (value, Ok(outcome)) => match commit(&handover, place, outcome).await {
+                    (value, Ok(outcome)) => match Box::pin(commit(&handover, place, outcome)).await {
                         Ok(settled) => Ok((value, Ok(settled))),
                         Err(NotTaken::Conflict(conflict)) => {
-                            let answer = handler.on_conflict(&mut context, &conflict);
+                            let answer = Box::pin(handler.on_conflict(&mut context, &conflict));
                             let reject = handover.hooks().guarded(Hook::OnConflict, limit, answer).await?;
                             Ok((value, Err(Refused { reject, conflict: Some(conflict) })))
                         }
                         Err(refusal) => Ok((value, Err(reject(&refusal).into()))),
                     },
                 }
-            };
-            let answer: Result<_, HookFailure> = answer.instrument(span).await;
+            }
+            .instrument(span)
+            .await;
             (context, answer)
         };
         self.wait_for(ctx, call, |this, (value, settled)| then(this, value, settled));

@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{self, Poll},
+    task::{self, Poll, Waker},
     time::Instant,
 };
 
@@ -54,15 +54,20 @@ impl<H: Handler> Connection<H> {
         call: impl Future<Output = (H::Conn, Result<T, HookFailure>)> + 'static,
         then: impl FnOnce(&mut Self, T) + 'static,
     ) {
-        let call = Call { hook: Box::pin(call), ended: false, busy: false };
-        ctx.wait(call.map(move |(context, answer), this: &mut Self, _| {
+        let mut call = Box::pin(call);
+        let then = move |this: &mut Self, (context, answer)| {
             this.context = Some(context);
             match answer {
                 _ if !this.conn.outbox().is_open() => {}
                 Ok(answer) => then(this, answer),
                 Err(failure) => this.handler_failed(failure),
             }
-        }));
+        };
+        // As a rule the answer is there at the first look. Otherwise it is looked at again, by the actor that waits for it.
+        match call.as_mut().poll(&mut task::Context::from_waker(Waker::noop())) {
+            Poll::Ready(done) => then(self, done),
+            Poll::Pending => ctx.wait(Call { hook: call, ended: false, busy: false }.map(move |done, this: &mut Self, _| then(this, done))),
+        }
     }
 
     /// Runs one of the hooks that only listen. They cannot wait; a panic in one is a failure like any other.

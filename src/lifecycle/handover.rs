@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Waker},
     time::{Duration, Instant},
 };
 
@@ -214,7 +215,7 @@ impl<H: Handler> Publishing<H> {
     fn close(&self, job: CloseJob<H::Conn>) {
         let (handler, limit, locks, owed) = (Arc::clone(&self.handler), self.hook_timeout, self.locks.clone(), Arc::clone(&self.owed));
         let (detected_at, hooks) = (job.detected_at, Arc::clone(&self.hooks));
-        tokio::spawn(async move {
+        let mut closing = Box::pin(async move {
             let (socket_id, app_id, cause) = (job.closing.socket_id, Arc::clone(&job.closing.app_id), job.closing.cause);
             let span = tracing::info_span!("hook", hook.name = "on_close", app.id = %app_id, socket.id = %socket_id);
             let hook = async { handler.on_close(job.conn, job.closing).await };
@@ -231,6 +232,10 @@ impl<H: Handler> Publishing<H> {
             }
             owed.settle();
         });
+        // As a rule it is done at the first look, and needs no task. Whoever waits for something is looked at again, by one.
+        if closing.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            tokio::spawn(closing);
+        }
     }
 }
 

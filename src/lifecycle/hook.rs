@@ -3,10 +3,16 @@
 use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
-    time::{Duration, Instant},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use futures_util::FutureExt;
+use pin_project_lite::pin_project;
+use tokio::{
+    task::coop::{Unconstrained, unconstrained},
+    time::{Instant, Sleep, sleep_until},
+};
 
 use crate::domain::{Counts, Histogram, HistogramView, Hook};
 
@@ -49,9 +55,13 @@ impl Default for HookStats {
 
 impl HookStats {
     /// As [`guarded`], and counted.
-    pub(crate) async fn guarded<T>(&self, hook: Hook, limit: Duration, call: impl Future<Output = T>) -> Result<T, HookFailure> {
-        let began = Instant::now();
-        self.count(hook, began, guarded(limit, call).await)
+    pub(crate) fn guarded<F: Future>(
+        &self,
+        hook: Hook,
+        limit: Duration,
+        call: F,
+    ) -> impl Future<Output = Result<F::Output, HookFailure>> + use<'_, F> {
+        Guarded { counted: Some((self, hook)), ..Guarded::new(limit, call) }
     }
 
     /// The same for a hook that cannot wait.
@@ -81,12 +91,61 @@ impl HookStats {
 ///
 /// # Errors
 /// [`HookFailure`] when there is no answer.
-pub(crate) async fn guarded<T>(limit: Duration, hook: impl Future<Output = T>) -> Result<T, HookFailure> {
-    // The hook is dropped inside, too: what it leaves behind when its time is up may panic as well, and nobody else would stop that.
-    match AssertUnwindSafe(async move { tokio::time::timeout(limit, hook).await }).catch_unwind().await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_elapsed)) => Err(HookFailure::TimedOut),
-        Err(_panic) => Err(HookFailure::Panicked),
+pub(crate) fn guarded<F: Future>(limit: Duration, hook: F) -> impl Future<Output = Result<F::Output, HookFailure>> {
+    Guarded::new(limit, hook)
+}
+
+pin_project! {
+    /// Written by hand, because nested async blocks keep a copy of the hook each, and a timer beside it, for hooks that as a rule answer at once.
+    struct Guarded<'a, F> {
+        // Until it has answered, or its time is up.
+        #[pin]
+        hook: Option<F>,
+        began: Instant,
+        limit: Duration,
+        timer: Option<Pin<Box<Unconstrained<Sleep>>>>,
+        counted: Option<(&'a HookStats, Hook)>,
+    }
+}
+
+impl<F> Guarded<'_, F> {
+    fn new(limit: Duration, hook: F) -> Self {
+        Self { hook: Some(hook), began: Instant::now(), limit, timer: None, counted: None }
+    }
+}
+
+impl<F: Future> Future for Guarded<'_, F> {
+    type Output = Result<F::Output, HookFailure>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let answer = catch_unwind(AssertUnwindSafe(|| {
+            let Some(hook) = this.hook.as_mut().as_pin_mut() else { return Poll::Pending };
+            let answer = match hook.poll(cx) {
+                Poll::Ready(answer) => Ok(answer),
+                Poll::Pending => {
+                    let (began, limit) = (*this.began, *this.limit);
+                    let timer = this.timer.get_or_insert_with(|| Box::pin(unconstrained(sleep_until(began + limit))));
+                    ready!(timer.as_mut().poll(cx));
+                    Err(HookFailure::TimedOut)
+                }
+            };
+            // The hook is dropped in here, too: what it leaves behind may panic as well, and nobody else would stop that.
+            this.hook.set(None);
+            Poll::Ready(answer)
+        }));
+        let answer = match answer {
+            Ok(answer) => ready!(answer),
+            Err(_panic) => {
+                // What is left of it may panic once more, and says nothing new.
+                let _ = catch_unwind(AssertUnwindSafe(|| this.hook.set(None)));
+                Err(HookFailure::Panicked)
+            }
+        };
+        Poll::Ready(match *this.counted {
+            Some((stats, hook)) => stats.count(hook, *this.began, answer),
+            None => answer,
+        })
     }
 }
 
