@@ -82,7 +82,9 @@ fn large(bench: &mut Bench) -> io::Result<Vec<Row>> {
     let slow = bench.measure(Setup::workers(2), |server, _| workers::slow_http(server, &options))?;
     let must = "≤ 1.25 × floor; HTTP p99 on other channels < 10 ms with two workers";
     let row = Row::of("10,000 subscribers, one in flight, per delivery", must, &both, [5.0, 11.7]);
-    Ok(vec![row.brief("delivery to 10,000, one publish in flight").times(1.25).check("ms HTTP p99", slow.get("other_http_p99_ms"), 10.0)])
+    // Who asks was himself not let in time.
+    let row = Row { noisy: slow.get("other_http_late_p99_ms") > 5.0, ..row.brief("delivery to 10,000, one publish in flight") };
+    Ok(vec![row.times(1.25).check("ms HTTP p99", slow.get("other_http_p99_ms"), 10.0)])
 }
 
 fn channels(bench: &mut Bench) -> io::Result<Vec<Row>> {
