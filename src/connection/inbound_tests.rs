@@ -7,7 +7,10 @@ use actix_web::error::PayloadError;
 use futures_util::stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{super::link::Handoff, *};
+use super::{
+    super::link::{Handoff, Socket},
+    *,
+};
 
 const MASK: [u8; 4] = [0xA1, 0x02, 0x33, 0x7F];
 
@@ -41,6 +44,10 @@ fn early(pieces: Vec<Vec<u8>>, ends: bool) -> dev::Payload {
 struct Peer {
     pieces: Vec<Vec<u8>>,
     closes: bool,
+}
+
+impl Socket for Peer {
+    fn forget_unsent(&self) {}
 }
 
 impl AsyncRead for Peer {

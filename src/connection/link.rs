@@ -26,9 +26,15 @@ thread_local! {
 }
 
 /// A byte stream: TCP, TLS or a unix socket.
-pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {}
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
+    /// Whether to drop it says all there is to say. TLS has a goodbye of its own.
+    fn ends_by_itself(&self) -> bool {
+        true
+    }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Socket for T {}
+    /// What the peer has not taken is not to outlive this value: the kernel would keep it for as long as it hopes.
+    fn forget_unsent(&self);
+}
 
 /// The socket, shared by who reads and who writes.
 #[derive(Default)]
@@ -168,9 +174,16 @@ impl Link {
         self.with_socket(|socket| socket.poll_flush(cx)).unwrap_or_else(gone)
     }
 
-    /// Says that nothing will follow.
+    /// Says that nothing will follow, where that takes more than to drop the socket.
     pub(super) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with_socket(|socket| socket.poll_shutdown(cx)).unwrap_or_else(gone)
+        let goodbye = |socket: Pin<&mut dyn Socket>| if socket.ends_by_itself() { Poll::Ready(Ok(())) } else { socket.poll_shutdown(cx) };
+        self.with_socket(goodbye).unwrap_or_else(gone)
+    }
+
+    /// The end of a socket whose peer does not read.
+    pub(super) fn abort(&self) {
+        let _gone = self.with_socket(|socket| socket.forget_unsent());
+        self.close();
     }
 
     fn with_socket<T>(&self, act: impl FnOnce(Pin<&mut dyn Socket>) -> T) -> Option<T> {

@@ -159,9 +159,12 @@ impl<O: AsRef<Outbox> + Unpin> Future for Writer<O> {
             worked
         });
         let gone = worked.is_pending() && this.link.poll_ahead(cx).is_ready();
-        if worked.is_pending() && !gone && !this.is_late(cx) {
-            this.link.register_writer(cx);
-            return Poll::Pending;
+        if worked.is_pending() && !gone {
+            if !this.is_late(cx) {
+                this.link.register_writer(cx);
+                return Poll::Pending;
+            }
+            this.link.abort();
         }
         // Written to its end, failed, or too late; or gone, which the reader finds for itself where it has something left to read.
         this.link.close();

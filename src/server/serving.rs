@@ -21,7 +21,6 @@ use rustls::ServerConfig;
 
 use super::{
     patience::{Patient, Served, Visit},
-    socket,
     sockets::Sockets,
 };
 use crate::{
@@ -55,7 +54,6 @@ where
     B: MessageBody + 'static,
 {
     max_concurrent_tls_connect(MAX_HANDSHAKES);
-    let user_timeout = settings.tcp_user_timeout;
     let app = move || {
         let app = factory().into_factory().map_err(|error| error.into().error_response());
         apply_fn_factory(map_config(app, |()| AppConfig::default()), |request: Request, app: &_| {
@@ -70,9 +68,8 @@ where
     let plain = {
         let app = app.clone();
         move || {
-            let service = http(move |stream: &TcpStream, data| {
+            let service = http(|stream: &TcpStream, data| {
                 data.insert(Reached(stream.local_addr().ok()));
-                socket::set_options(stream, user_timeout);
             });
             let with_address = |stream: TcpStream| {
                 let address = stream.peer_addr().ok();
@@ -94,9 +91,8 @@ where
             Some(config) => {
                 let (app, config) = (app.clone(), config.clone());
                 server.listen("tls", socket, move || {
-                    let service = http(move |stream: &TlsStream<TcpStream>, data| {
+                    let service = http(|_: &TlsStream<TcpStream>, data| {
                         data.insert(TlsPeer);
-                        socket::set_options(stream.get_ref().0, user_timeout);
                     });
                     let mut acceptor = Acceptor::new(config.clone());
                     acceptor.set_handshake_timeout(HANDSHAKE_TIMEOUT);

@@ -10,10 +10,10 @@ use std::{
 use socket2::SockRef;
 
 use super::{
-    ServerError,
+    ServerError, socket,
     unix_socket::{self, SocketFile},
 };
-use crate::config::Settings;
+use crate::config::{ServerSettings, Settings};
 
 /// Sockets that are bound, and not served yet.
 pub(super) struct Sockets {
@@ -35,11 +35,11 @@ impl Sockets {
     pub(super) fn bind(settings: &Settings) -> Result<Self, ServerError> {
         let server = &settings.server;
         let refused = |host: &str, port, source| ServerError::Bind { host: host.to_owned(), port, source };
-        let main = bind_all(&server.host, server.port, server.backlog).map_err(|source| refused(&server.host, server.port, source))?;
+        let main = bind_all(&server.host, server.port, server).map_err(|source| refused(&server.host, server.port, source))?;
         let plain = settings
             .tls
             .plain_address()
-            .map(|address| listen(address, server.backlog).map_err(|source| refused(&address.ip().to_string(), address.port(), source)));
+            .map(|address| listen(address, server).map_err(|source| refused(&address.ip().to_string(), address.port(), source)));
         let unix = (!server.unix_socket.is_empty()).then(|| {
             let refused = |source| ServerError::UnixSocket { path: server.unix_socket.clone(), source };
             unix_socket::listen(Path::new(&server.unix_socket), server.backlog).map_err(refused)
@@ -71,10 +71,10 @@ impl Sockets {
 }
 
 /// Every address of a host; one that can be bound is enough, as on a machine without IPv6.
-fn bind_all(host: &str, port: u16, backlog: u32) -> io::Result<Vec<TcpListener>> {
+fn bind_all(host: &str, port: u16, settings: &ServerSettings) -> io::Result<Vec<TcpListener>> {
     let (mut bound, mut failed) = (Vec::new(), None);
     for address in (host, port).to_socket_addrs()? {
-        match listen(address, backlog) {
+        match listen(address, settings) {
             Ok(listener) => bound.push(listener),
             Err(error) => failed = Some(error),
         }
@@ -86,9 +86,10 @@ fn bind_all(host: &str, port: u16, backlog: u32) -> io::Result<Vec<TcpListener>>
     }
 }
 
-fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, settings: &ServerSettings) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
+    socket::set_options(&listener, settings.tcp_user_timeout)?;
     // The standard library's own is too short for everybody who comes back at once.
-    SockRef::from(&listener).listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    SockRef::from(&listener).listen(i32::try_from(settings.backlog).unwrap_or(i32::MAX))?;
     Ok(listener)
 }

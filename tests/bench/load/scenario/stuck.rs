@@ -126,7 +126,8 @@ fn flood(mut server: Server, stuck: SocketAddr, pause: Duration) -> io::Result<F
             flooded.gone = Some(ended.elapsed());
             break;
         }
-        std::thread::sleep(Duration::from_millis(20));
+        // The kernel's table of connections is long, and to read it keeps others from theirs.
+        std::thread::sleep(Duration::from_millis(250));
     }
     Ok(flooded)
 }
