@@ -1,14 +1,17 @@
 //! Who may connect: everything the broker itself decides before the handler is asked (protocol.md 1.1, 1.5, 1.7).
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    borrow::Cow,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
-use actix_web::{HttpRequest, http::header, web};
+use actix_web::{HttpRequest, http::header};
 use percent_encoding::percent_decode_str;
 
 use super::{peer::Peer, settings::ConnectionSettings};
 use crate::{
     cluster::NotAdmitted,
-    domain::{App, HandshakeAuth, HandshakeRefusal, Reject, TrustedProxies},
+    domain::{App, HandshakeAuth, HandshakeRefusal, Pairs, Reject, TrustedProxies},
     protocol::{Claims, CloseCode, TokenError, cut},
 };
 
@@ -68,7 +71,7 @@ impl From<Reject> for Refusal {
 pub(super) struct Request {
     pub(super) key: String,
     pub(super) path_token: Option<String>,
-    pub(super) query: Vec<(String, String)>,
+    pub(super) query: Pairs,
     pub(super) origin: Option<String>,
     pub(super) bearer: Option<String>,
     pub(super) peer: Peer,
@@ -90,7 +93,7 @@ impl Request {
     }
 
     fn protocol(&self) -> Option<&str> {
-        self.query.iter().find(|(key, _)| key == "protocol").map(|(_, value)| value.as_str())
+        self.query.find(|name| name == "protocol")
     }
 
     /// Everything that needs no place yet.
@@ -128,12 +131,23 @@ impl Request {
 
 /// The query as pairs. A second `?` counts as `&`: a client library that lets its user choose the key can so carry parameters
 /// (`key: 'KEY?order_id=42&x='`).
-fn parse_query(query: &str) -> Vec<(String, String)> {
-    web::Query::from_query(&query.replace('?', "&")).map(web::Query::into_inner).unwrap_or_default()
+fn parse_query(query: &str) -> Pairs {
+    let pairs = query.split(['&', '?']).filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (form_decoded(name), form_decoded(value))).collect()
+}
+
+fn form_decoded(text: &str) -> Cow<'_, str> {
+    if text.contains('+') {
+        return Cow::Owned(percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned());
+    }
+    percent_decode_str(text).decode_utf8_lossy()
 }
 
 #[cfg(test)]
 mod tests {
+    use actix_web::web;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::{connection::peer::Address, domain::OriginPolicy};
 
@@ -188,7 +202,17 @@ mod tests {
     #[test]
     fn the_key_suffix_trick_reads_as_parameters() {
         let query = parse_query("user_id=7&order_id=42&x=?protocol=7&client=js");
-        let get = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let get = |name: &str| query.find(|key| key == name);
         assert_eq!((get("order_id"), get("x"), get("protocol")), (Some("42"), Some(""), Some("7")));
+    }
+
+    proptest! {
+        #[test]
+        fn a_query_reads_as_a_form_does(query in "([a-z&=?+%é]|%[0-9A-Fa-f]{2}){0,60}") {
+            let expected = web::Query::<Vec<(String, String)>>::from_query(&query.replace('?', "&")).unwrap().into_inner();
+            let expected: Vec<_> = expected.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let read = parse_query(&query);
+            prop_assert_eq!(read.iter().collect::<Vec<_>>(), expected);
+        }
     }
 }

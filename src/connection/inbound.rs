@@ -202,10 +202,14 @@ fn unmasked(frame: &[u8]) -> Vec<u8> {
     };
     let (header, payload) = frame.split_at(mask_at + 4);
     let mut payload = payload.to_vec();
-    // Four at a time, which the compiler makes sixteen or more of.
-    for word in payload.chunks_mut(4) {
-        word.iter_mut().zip(&header[mask_at..]).for_each(|(byte, mask)| *byte ^= mask);
+    let mask = &header[mask_at..];
+    let wide = u64::from_ne_bytes(std::array::from_fn(|at| mask[at % 4]));
+    // Eight at a time, which the compiler makes sixteen or more of.
+    let (words, rest) = payload.as_chunks_mut();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
     }
+    rest.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
     payload
 }
 

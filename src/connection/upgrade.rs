@@ -90,7 +90,7 @@ async fn admit<H: Handler>(
     let (conn, hub, admission, claims) = entered;
     conn.set_state(ConnState::Handshaking);
     knock.has_conn(&conn);
-    let headers = request.headers().iter().filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+    let headers = request.headers().iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     let handshake = Handshake {
         conn: conn.clone(),
         path: request.path().to_owned(),

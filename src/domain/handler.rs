@@ -2,7 +2,7 @@
 
 use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
-use super::{Both, Closing, Conflict, Conn, Only, Outcome, Reject};
+use super::{Both, Closing, Conflict, Conn, Only, Outcome, Reject, pairs::Pairs};
 use crate::protocol::{ChannelName, ChannelPattern, Claims, CloseCode, Member, SignedUser, signed_field};
 
 /// The life of a connection, as an application sees it. Implement the hooks with plain `async fn`; only the first is required.
@@ -102,8 +102,8 @@ pub struct Handshake {
     pub(crate) conn: Conn,
     pub(crate) path: String,
     pub(crate) path_token: Option<String>,
-    pub(crate) query: Vec<(String, String)>,
-    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) query: Pairs,
+    pub(crate) headers: Pairs,
     pub(crate) claims: Option<Claims>,
 }
 
@@ -140,12 +140,12 @@ impl Handshake {
 
     /// The first query parameter of this name. **Not signed: anybody can write anything here.**
     pub fn query(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.query.find(|key| key == name)
     }
 
     /// The first header of this name, in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers.find(|key| key.eq_ignore_ascii_case(name))
     }
 
     /// A cookie, as the client sent it.

@@ -12,20 +12,7 @@ pub(super) trait Sink {
     fn escaped(&mut self, text: &str);
 
     /// A number.
-    fn number(&mut self, mut number: u64) {
-        let mut digits = [b'0'; 20];
-        let mut at = digits.len();
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                break;
-            }
-        }
-        // Digits are always text.
-        self.raw(str::from_utf8(&digits[at..]).unwrap_or_default());
-    }
+    fn number(&mut self, number: u64);
 
     /// The characters of a string in a JSON text that itself stands in a string.
     fn escaped_twice(&mut self, text: &str) {
@@ -50,6 +37,10 @@ impl Sink for Length {
     fn escaped(&mut self, text: &str) {
         self.0 += text.len() + growth(text.as_bytes());
     }
+
+    fn number(&mut self, number: u64) {
+        self.0 += number.checked_ilog10().unwrap_or(0) as usize + 1;
+    }
 }
 
 impl Sink for Vec<u8> {
@@ -59,6 +50,20 @@ impl Sink for Vec<u8> {
 
     fn escaped(&mut self, text: &str) {
         escape(text, self);
+    }
+
+    fn number(&mut self, mut number: u64) {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        self.extend_from_slice(&digits[at..]);
     }
 }
 

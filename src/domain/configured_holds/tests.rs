@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    domain::{Fence, Hold, Holder, IfTaken, LockState, Mode, Principal, Template, conn::tests::conn},
+    domain::{Fence, Hold, Holder, IfTaken, LockState, Mode, Pairs, Principal, Template, conn::tests::conn},
     protocol::{ChannelName, Claims, Member, MemberLimits},
 };
 
@@ -39,8 +39,8 @@ impl Seat {
             conn: conn(1),
             path: "/app/app-key".to_owned(),
             path_token: None,
-            query: Vec::new(),
-            headers: Vec::new(),
+            query: Pairs::default(),
+            headers: Pairs::default(),
             claims: None,
         };
         shape(&mut handshake);
@@ -180,8 +180,9 @@ fn channel_data_that_names_nobody_names_nobody() {
 #[test]
 fn a_principal_never_comes_from_an_untrusted_carrier() {
     let mut seat = Seat::new([orders()], |handshake| {
-        handshake.query = vec![("user_id".to_owned(), "admin".to_owned()), ("sub".to_owned(), "admin".to_owned())];
-        handshake.headers = vec![("user_id".to_owned(), "admin".to_owned()), ("cookie".to_owned(), "user_id=admin".to_owned())];
+        handshake.query = [("user_id".to_owned(), "admin".to_owned()), ("sub".to_owned(), "admin".to_owned())].into_iter().collect();
+        handshake.headers =
+            [("user_id".to_owned(), "admin".to_owned()), ("cookie".to_owned(), "user_id=admin".to_owned())].into_iter().collect();
     });
     assert_eq!(seat.take("private-order.1").principal(), &own_socket());
 }
@@ -199,8 +200,9 @@ fn every_carrier_gives_its_fields() {
     let resource = |seat: &mut Seat, sub: Subscribe| seat.subscribe(sub).map(|outcome| only_hold(&outcome).resource().to_owned());
     let of = |placeholder: &str| on("private-x.{x}", &format!("{{x}}:{placeholder}"));
     let untrusted = |handshake: &mut Handshake| {
-        handshake.query = vec![("order".to_owned(), "1".to_owned()), ("order".to_owned(), "2".to_owned())];
-        handshake.headers = vec![("X-Order".to_owned(), "3".to_owned()), ("cookie".to_owned(), "a=b; order=4".to_owned())];
+        handshake.query = [("order".to_owned(), "1".to_owned()), ("order".to_owned(), "2".to_owned())].into_iter().collect();
+        handshake.headers =
+            [("X-Order".to_owned(), "3".to_owned()), ("cookie".to_owned(), "a=b; order=4".to_owned())].into_iter().collect();
         handshake.claims = Some(Claims::for_tests(json!({ "order": 5, "vip": true, "list": [] })));
     };
     for (placeholder, value) in
@@ -227,7 +229,7 @@ fn every_carrier_gives_its_fields() {
 #[test]
 fn a_subscription_without_its_value_is_refused_and_told_which() {
     let mut seat = Seat::new([on("private-order", "order:{query.order_id}")], |handshake| {
-        handshake.query = vec![("order_id".to_owned(), String::new())];
+        handshake.query = [("order_id".to_owned(), String::new())].into_iter().collect();
     });
     let expected = "No value for {query.order_id} of order:{query.order_id}: 1 to 200 bytes are needed";
     assert_eq!(seat.refusal(to("private-order")), ("InvalidResource".to_owned(), 400, expected.to_owned()));
@@ -239,7 +241,9 @@ fn a_subscription_without_its_value_is_refused_and_told_which() {
 fn a_value_that_is_no_part_of_a_lock_is_refused() {
     let with = |value: &str| {
         let value = value.to_owned();
-        Seat::new([on("private-order", "order:{query.order_id}")], |handshake| handshake.query = vec![("order_id".to_owned(), value)])
+        Seat::new([on("private-order", "order:{query.order_id}")], |handshake| {
+            handshake.query = [("order_id".to_owned(), value)].into_iter().collect()
+        })
     };
     for bad in ["a\0b", "a\nb", "\u{7f}", "\u{85}"] {
         let (kind, status, message) = with(bad).refusal(to("private-order"));
@@ -290,7 +294,7 @@ proptest! {
     fn whatever_a_client_carries_a_hold_keeps_the_limits_of_the_store(value in "\\PC{0,240}|[\\x00-\\x7f]{0,4}", user in "\\PC{0,240}|[\\x00-\\x7f]{0,4}") {
         let context = vec![("raw".to_owned(), Template::parse("<{query.v}>").unwrap())];
         let rule = HoldRule { context, ..on("private-order.{order_id}", "order:{order_id}:{query.v}") };
-        let mut seat = Seat::new([rule], |handshake| handshake.query = vec![("v".to_owned(), value.clone())]);
+        let mut seat = Seat::new([rule], |handshake| handshake.query = [("v".to_owned(), value.clone())].into_iter().collect());
         let sub = Subscribe { user_id: Some(Arc::from(user.as_str())), ..to("private-order.1") };
         match seat.subscribe(sub) {
             Ok(outcome) => {

@@ -82,7 +82,7 @@ fn a_sign_in_is_compared_with_the_opening_too() {
 #[test]
 fn a_connection_does_not_compete_with_itself() {
     let rules = [rule(Occasion::Open, "order:{query.order_id}"), orders()];
-    let mut seat = Seat::new(rules, |handshake| handshake.query = vec![("order_id".to_owned(), "1".to_owned())]);
+    let mut seat = Seat::new(rules, |handshake| handshake.query = [("order_id".to_owned(), "1".to_owned())].into_iter().collect());
     assert_eq!(only_hold(&seat.open().unwrap()).principal(), &own_socket());
     let signed_in = |channel: &str| Subscribe { user_id: Some("7".into()), ..to(channel) };
     let again = only_hold(&seat.subscribe(signed_in("private-order.1")).unwrap());
