@@ -7,6 +7,7 @@ mod actor;
 mod admission;
 mod body;
 mod doorkeeper;
+mod express;
 mod forwarded;
 mod holds;
 mod hooks;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use actix_web::web;
 
 pub(crate) use doorkeeper::Doorkeeper;
+pub(crate) use express::{Express, express};
 pub(crate) use link::{Handoff, Socket};
 pub(crate) use peer::{TlsPeer, UnixPeer};
 pub(crate) use settings::ConnectionSettings;
@@ -59,9 +61,12 @@ pub(crate) struct Transport<H: Handler> {
     pub(crate) pacer: Arc<Pacer>,
 }
 
+/// Where WebSockets are opened with an application's key alone.
+pub(crate) const APP: &str = "/app/{key}";
+
 /// The WebSocket routes.
 pub(crate) fn configure<H: Handler>(routes: &mut web::ServiceConfig) {
-    for path in ["/app/{key}", "/ctx/{token}/app/{key}"] {
+    for path in [APP, "/ctx/{token}/app/{key}"] {
         let others = web::to(upgrade::method_not_allowed);
         routes.service(web::resource(path).route(web::get().to(upgrade::upgrade::<H>)).default_service(others));
     }

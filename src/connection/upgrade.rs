@@ -10,6 +10,7 @@ use actix_http::{ResponseBuilder, ws};
 use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
     body::MessageBody,
+    dev,
     http::{StatusCode, header},
     rt, web,
 };
@@ -38,8 +39,17 @@ pub(super) async fn upgrade<H: Handler>(
     payload: web::Payload,
     transport: web::Data<Transport<H>>,
 ) -> Result<HttpResponse, actix_web::Error> {
-    let asked = Request::read(&request, &transport.settings.trusted_proxies);
-    let mut knock = Knock::new(&request, &asked, &transport);
+    answer(&request, payload.into_inner(), &transport).await
+}
+
+/// The same, past the router.
+pub(super) async fn answer<H: Handler>(
+    request: &HttpRequest,
+    payload: dev::Payload,
+    transport: &Transport<H>,
+) -> Result<HttpResponse, actix_web::Error> {
+    let asked = Request::read(request, &transport.settings.trusted_proxies);
+    let mut knock = Knock::new(request, &asked, transport);
     // A trusted proxy that names no client stands for all of them.
     let knocker = asked.peer.address.ip().filter(|ip| !transport.settings.trusted_proxies.contains(*ip));
     if knocker.is_some_and(|address| !transport.door.admits(address)) {
@@ -50,24 +60,24 @@ pub(super) async fn upgrade<H: Handler>(
         Ok(handshake) => handshake,
         Err(error) => {
             knock.turned_away(Stage::Request, HandshakeRefusal::NotWebSocket, &error.to_string());
-            return Ok(not_an_upgrade(&request, &error));
+            return Ok(not_an_upgrade(request, &error));
         }
     };
     // Every socket that we listen on has one.
     let Some(handoff) = request.conn_data::<Handoff>().cloned() else { return Ok(HttpResponse::NotImplemented().finish()) };
     let link = Rc::<Link>::default();
-    let inbound = Inbound::new(payload.into_inner(), transport.settings.max_message_bytes, Rc::clone(&link));
+    let inbound = Inbound::new(payload, transport.settings.max_message_bytes, Rc::clone(&link));
     let upgrade = Upgrade { handshake, handoff, link, inbound };
-    match admit(&transport, &request, &asked, &mut knock).await {
+    match admit(transport, request, &asked, &mut knock).await {
         Err(refusal) => {
             let (code, remote, message) = (refusal.code.as_u16(), asked.peer.address, &refusal.message);
             tracing::debug!(code, remote.address = %remote, "Refusing a connection from {remote}: {message}");
-            upgrade.refuse(&refusal, &transport)
+            upgrade.refuse(&refusal, transport)
         }
         Ok(admitted) => {
             let (app, socket_id, remote) = (admitted.hub.app(), admitted.conn.socket_id(), asked.peer.address);
             tracing::debug!(app.id = %app.id, socket.id = %socket_id, remote.address = %remote, "Connection {socket_id} opens from {remote}");
-            upgrade.open(admitted, &transport)
+            upgrade.open(admitted, transport)
         }
     }
 }

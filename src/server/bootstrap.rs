@@ -108,13 +108,18 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
             all_routes::<H>(scope);
             routes.iter().for_each(|routes| routes(scope));
         };
+        let transport = web::Data::new(transport);
+        let express = || {
+            let publishes = http::Express::new(state.clone(), http_settings.clone());
+            (publishes, connection::express(transport.clone(), path_prefix.clone()))
+        };
         let app = App::new()
-            .app_data(web::Data::new(transport))
+            .app_data(transport.clone())
             .app_data(web::Data::new(state.clone()))
             .app_data(http_settings.clone())
             .default_service(web::to(http::not_found))
             // The embedding program's layers see every request; only without them is there a shorter way.
-            .wrap(counted.counting(wrap.is_none().then(|| http::Express::new(state.clone(), http_settings.clone()))));
+            .wrap(counted.counting(wrap.is_none().then(express)));
         match &wrap {
             Some(wrap) => app.configure(|app| wrap(web::scope("").configure(own_routes).default_service(web::to(http::not_found)), app)),
             None => app.configure(own_routes),

@@ -23,16 +23,18 @@ use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
 use super::page::{Page, labels};
 use crate::{
+    connection,
     domain::{Histogram, HistogramView},
     http::{Account, Express, ExpressRoute, RouteTemplate, account},
 };
 
 /// Where WebSockets are opened. Their handshake is a request like others; what follows it is not part of its time.
-const SOCKETS: [&str; 2] = ["/ctx/{token}/app/{key}", "/app/{key}"];
+const SOCKETS: [&str; 2] = ["/ctx/{token}/app/{key}", connection::APP];
 /// A route of the program that embeds the broker.
 const OTHER: &str = "other";
 /// No route at all.
 const NONE: &str = "none";
+const GET: &str = "GET";
 const POST: &str = "POST";
 
 /// Route and method.
@@ -110,23 +112,24 @@ impl Worker {
 pub(in crate::server) struct Requests(Arc<Mutex<Vec<Arc<Worker>>>>);
 
 impl Requests {
-    /// The middleware of one more worker. `express`: publishes go past the router, if nothing stands between the two.
-    pub(in crate::server) fn counting(&self, express: Option<Express>) -> Counting {
+    /// The middleware of one more worker. `express`: publishes and upgrades go past the router, if nothing stands between the two.
+    pub(in crate::server) fn counting(&self, express: Option<(Express, connection::Express)>) -> Counting {
         let worker = Arc::new(Worker::new());
         self.0.lock().push(Arc::clone(&worker));
-        Counting { worker, express: express.map(Rc::new) }
+        let (express, upgrades) = express.map(|(publishes, upgrades)| (Rc::new(publishes), upgrades)).unzip();
+        Counting { worker, express, upgrades }
     }
 }
 
 /// Counts requests. It is the outermost layer of the application, so that it sees everything.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(in crate::server) struct Counting {
     worker: Arc<Worker>,
     express: Option<Rc<Express>>,
+    upgrades: Option<connection::Express>,
 }
 
 /// What [`Counting`] makes of a service.
-#[derive(Debug)]
 pub(in crate::server) struct Counted<S> {
     service: S,
     counting: Counting,
@@ -171,6 +174,19 @@ where
                 Ok(answer)
             });
         }
+        let request = match &self.counting.upgrades {
+            None => request,
+            Some(upgrades) => match upgrades(request) {
+                Err(request) => request,
+                Ok(answer) => {
+                    return Box::pin(async move {
+                        let answer = answer.await;
+                        worker.answered((connection::APP, GET), answer.status(), began.elapsed());
+                        Ok(answer)
+                    });
+                }
+            },
+        };
         let method = method(request.method());
         let answer = self.service.call(request);
         Box::pin(async move {
@@ -203,7 +219,7 @@ fn route(request: &HttpRequest) -> &'static str {
 
 fn method(method: &Method) -> &'static str {
     match *method {
-        Method::GET => "GET",
+        Method::GET => GET,
         Method::HEAD => "HEAD",
         Method::POST => POST,
         Method::PUT => "PUT",
