@@ -289,8 +289,14 @@ impl Handler for Scripted {
 
     async fn on_close(&self, context: Context, closing: Closing) -> Outcome {
         let closed = Closed { who: context.who.clone(), label: self.label, closing: closing.clone(), hooks_before: context.hooks };
-        self.journal.closed.lock().expect("no poison").push(closed);
-        self.hear(&context.who, &context.conn, Heard::Close(&closing)).given().await.unwrap_or_default()
+        let answer = {
+            // Whoever sees one of the two sees the other.
+            let mut all = self.journal.closed.lock().expect("no poison");
+            let answer = self.hear(&context.who, &context.conn, Heard::Close(&closing));
+            all.push(closed);
+            answer
+        };
+        answer.given().await.unwrap_or_default()
     }
 
     fn on_disconnect(&self, peer: &NeverOpened) {
