@@ -3,63 +3,24 @@
 
 #![expect(clippy::expect_used, reason = "a bench that cannot set up says so and stops")]
 
+mod hub;
+
 use std::{
     collections::VecDeque,
     hint::black_box,
-    sync::Arc,
     task::{Context, Waker},
     time::{Duration, Instant},
 };
 
 use holdline::{
-    domain::{App, AppLimits, Conn, Delivery, HandshakeAuth, Hub, Join, NewConn, OriginPolicy},
-    protocol::{ChannelName, CloseCode, ServerFrame, SigningKey, SocketId},
+    domain::{Conn, Delivery, Hub},
+    protocol::{ChannelName, ServerFrame},
 };
 
 const PAYLOAD: usize = 200;
 const ROUNDS: u32 = 200;
 
-fn app() -> Arc<App> {
-    Arc::new(App {
-        id: "app".into(),
-        key: "key".into(),
-        signing_key: SigningKey::new("secret"),
-        enabled: true,
-        client_events: true,
-        user_authentication: true,
-        watchlist: true,
-        user_events: false,
-        subscription_count: false,
-        max_connections: 0,
-        quota_close_code: CloseCode::OVER_QUOTA,
-        origins: OriginPolicy::default(),
-        force_tls: false,
-        handshake_auth: HandshakeAuth::Off,
-        authorization_timeout: Duration::ZERO,
-        limits: AppLimits::default(),
-    })
-}
-
-fn subscribers(hub: &Hub, channel: &ChannelName, count: u128) -> Vec<Conn> {
-    let now = Instant::now();
-    let open = |n| {
-        let new = NewConn {
-            socket_id: SocketId::from_random(n),
-            app: Arc::clone(hub.app()),
-            remote_ip: None,
-            worker: 0,
-            max_outbox_bytes: 1 << 20,
-            memory: Arc::default(),
-            now,
-        };
-        let conn = Conn::new(new);
-        hub.join(channel, &Join { conn: &conn, member: None, greeting: &[], now }).expect("no limit on a public channel");
-        conn
-    };
-    (1..=count).map(open).collect()
-}
-
-/// Empties every outbox, as the response bodies do; gives the frames drained.
+/// Empties every outbox, as the writers do; gives the frames drained.
 fn drain(conns: &[Conn]) -> usize {
     let mut cx = Context::from_waker(Waker::noop());
     let mut batch = VecDeque::new();
@@ -83,11 +44,11 @@ fn main() {
     }
     println!("encode one event of {PAYLOAD} bytes:                {:>8.3} µs", start.elapsed().as_secs_f64() * 10.0);
 
-    let hub = Hub::new(app());
+    let hub = Hub::new(hub::app());
     let channel = ChannelName::parse("news", 200).expect("a legal name");
     let delivery = Delivery { event: "e", data: &data, user_id: None, except: None, sender: None, keep_for: None };
     for (count, burst) in [(1, 1), (1_000, 1), (1_000, 20), (10_000, 1)] {
-        let conns = subscribers(&hub, &channel, count);
+        let conns: Vec<Conn> = (0..count).map(|n| hub::subscriber(&hub, &channel, n)).collect();
         drain(&conns);
         let (mut push, mut empty) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..ROUNDS {

@@ -6,16 +6,18 @@ use std::{
     hint::black_box,
     io,
     process::{Command, Stdio},
-    sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use holdline::{
-    domain::{App, AppLimits, Conn, Delivery, HandshakeAuth, Hub, Join, NewConn, OriginPolicy},
-    protocol::{ChannelName, CloseCode, ServerFrame, SigningKey, SocketId},
+    domain::{Delivery, Hub},
+    protocol::{ChannelName, ServerFrame},
 };
 
-use crate::callgrind::{OPTIONS, Profile};
+use crate::{
+    callgrind::{OPTIONS, Profile},
+    hub,
+};
 
 pub(crate) const WORK: [&str; 2] = ["encode", "push"];
 const EVENTS: usize = 1_000;
@@ -53,9 +55,9 @@ pub(crate) fn run(work: &str) {
     match work {
         "encode" => counted_encode(&ServerFrame::Event { event: "e", channel: Some("news"), data: &data, user_id: None }),
         "push" => {
-            let hub = Hub::new(app());
+            let hub = Hub::new(hub::app());
             let channel = ChannelName::parse("news", 200).expect("a legal name");
-            let conns: Vec<_> = (0..SUBSCRIBERS).map(|n| subscriber(&hub, &channel, n as u128)).collect();
+            let conns: Vec<_> = (0..SUBSCRIBERS).map(|n| hub::subscriber(&hub, &channel, n as u128)).collect();
             let delivery = Delivery { event: "e", data: &data, user_id: None, except: None, sender: None, keep_for: None };
             counted_push(&hub, &channel, &delivery, conns.len());
         }
@@ -75,41 +77,4 @@ fn counted_push(hub: &Hub, channel: &ChannelName, delivery: &Delivery<'_>, subsc
     for _ in 0..PUBLISHES {
         assert_eq!(hub.deliver(channel, delivery, Instant::now()), subscribers, "every subscriber takes every frame");
     }
-}
-
-fn subscriber(hub: &Hub, channel: &ChannelName, n: u128) -> Conn {
-    let now = Instant::now();
-    let new = NewConn {
-        socket_id: SocketId::from_random(n + 1),
-        app: Arc::clone(hub.app()),
-        remote_ip: None,
-        worker: 0,
-        max_outbox_bytes: 1 << 20,
-        memory: Arc::default(),
-        now,
-    };
-    let conn = Conn::new(new);
-    hub.join(channel, &Join { conn: &conn, member: None, greeting: &[], now }).expect("no limit on a public channel");
-    conn
-}
-
-fn app() -> Arc<App> {
-    Arc::new(App {
-        id: "app".into(),
-        key: "key".into(),
-        signing_key: SigningKey::new("secret"),
-        enabled: true,
-        client_events: true,
-        user_authentication: true,
-        watchlist: true,
-        user_events: false,
-        subscription_count: false,
-        max_connections: 0,
-        quota_close_code: CloseCode::OVER_QUOTA,
-        origins: OriginPolicy::default(),
-        force_tls: false,
-        handshake_auth: HandshakeAuth::Off,
-        authorization_timeout: Duration::ZERO,
-        limits: AppLimits::default(),
-    })
 }

@@ -16,6 +16,8 @@ mod driver;
 #[path = "../load/frames.rs"]
 #[expect(dead_code, reason = "the load bench needs more of it")]
 mod frames;
+#[path = "../hub.rs"]
+mod hub;
 #[path = "../load/lane.rs"]
 mod lane;
 #[path = "../load/sink.rs"]
