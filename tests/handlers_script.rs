@@ -221,8 +221,16 @@ impl Scripted {
 
     /// Writes down, then asks the script; what that does happens inside the hook.
     fn hear(&self, who: &str, conn: &Conn, heard: Heard<'_>) -> Answer {
+        self.note(who, &heard);
+        self.ask(who, conn, heard)
+    }
+
+    fn note(&self, who: &str, heard: &Heard<'_>) {
         let space = if self.label.is_empty() { "" } else { " " };
         self.journal.write(who, format!("{}{space}{heard}", self.label));
+    }
+
+    fn ask(&self, who: &str, conn: &Conn, heard: Heard<'_>) -> Answer {
         (self.script)(&Call { who, conn, heard })
     }
 }
@@ -289,14 +297,13 @@ impl Handler for Scripted {
 
     async fn on_close(&self, context: Context, closing: Closing) -> Outcome {
         let closed = Closed { who: context.who.clone(), label: self.label, closing: closing.clone(), hooks_before: context.hooks };
-        let answer = {
-            // Whoever sees one of the two sees the other.
+        {
+            // Whoever sees one of the two sees the other. The script is asked afterwards: it may panic.
             let mut all = self.journal.closed.lock().expect("no poison");
-            let answer = self.hear(&context.who, &context.conn, Heard::Close(&closing));
+            self.note(&context.who, &Heard::Close(&closing));
             all.push(closed);
-            answer
-        };
-        answer.given().await.unwrap_or_default()
+        }
+        self.ask(&context.who, &context.conn, Heard::Close(&closing)).given().await.unwrap_or_default()
     }
 
     fn on_disconnect(&self, peer: &NeverOpened) {
