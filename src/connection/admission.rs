@@ -137,10 +137,11 @@ fn parse_query(query: &str) -> Pairs {
 }
 
 fn form_decoded(text: &str) -> Cow<'_, str> {
-    if text.contains('+') {
-        return Cow::Owned(percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned());
+    // As a rule there is nothing to decode.
+    if !text.bytes().any(|byte| matches!(byte, b'+' | b'%')) {
+        return Cow::Borrowed(text);
     }
-    percent_decode_str(text).decode_utf8_lossy()
+    Cow::Owned(percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned())
 }
 
 #[cfg(test)]

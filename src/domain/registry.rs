@@ -4,12 +4,12 @@
 //! afterwards; whoever still holds the old one sees that and looks again.
 
 use std::{
-    collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::{Arc, OnceLock},
     time::Instant,
 };
 
+use hashbrown::{HashTable, hash_table::Entry};
 use parking_lot::RwLock;
 
 use super::{
@@ -20,7 +20,8 @@ use crate::protocol::{ChannelName, SocketId};
 
 const SHARDS: usize = 64;
 
-type Shard = RwLock<HashMap<ChannelName, Arc<Channel>>>;
+/// By the hash of their names, which is made once for each look: it is a keyed one, because clients choose the names.
+type Shard = RwLock<HashTable<Arc<Channel>>>;
 
 /// The channels of one application.
 #[derive(Debug)]
@@ -56,26 +57,42 @@ impl Registry {
         Rules { max_members: self.max_members, tell_count, watch: self.watch.get().map(Arc::as_ref) }
     }
 
-    fn shard(&self, name: &str) -> &Shard {
-        &self.shards[self.hasher.hash_one(name) as usize % SHARDS]
+    fn hash(&self, name: &ChannelName) -> u64 {
+        self.hasher.hash_one(name.as_str())
+    }
+
+    /// By other bits than those that a table uses.
+    fn shard(&self, hash: u64) -> &Shard {
+        &self.shards[(hash >> 40) as usize % SHARDS]
     }
 
     fn find(&self, name: &ChannelName) -> Option<Arc<Channel>> {
-        self.shard(name.as_str()).read().get(name).cloned()
+        self.find_hashed(name, self.hash(name))
+    }
+
+    fn find_hashed(&self, name: &ChannelName, hash: u64) -> Option<Arc<Channel>> {
+        self.shard(hash).read().find(hash, |channel| channel.name() == name).cloned()
     }
 
     /// Runs `f` on the channel of this name, made if it has to be, until it is one that is not retired.
     fn with_channel<T>(&self, name: &ChannelName, mut f: impl FnMut(&Channel) -> Result<T, Retired>) -> T {
-        let mut retired = None;
+        let hash = self.hash(name);
+        let mut retired: Option<Arc<Channel>> = None;
         loop {
-            let found = self.find(name).filter(|found| retired.as_ref().is_none_or(|old| !Arc::ptr_eq(old, found)));
+            let is_retired = |found: &Arc<Channel>| retired.as_ref().is_some_and(|old| Arc::ptr_eq(old, found));
+            let found = self.find_hashed(name, hash).filter(|found| !is_retired(found));
             let channel = found.unwrap_or_else(|| {
-                let mut shard = self.shard(name.as_str()).write();
-                let entry = shard.entry(name.clone()).or_insert_with(|| Arc::new(Channel::new(name.clone())));
-                if retired.as_ref().is_some_and(|old| Arc::ptr_eq(old, entry)) {
-                    *entry = Arc::new(Channel::new(name.clone()));
+                let new = || Arc::new(Channel::new(name.clone()));
+                let mut shard = self.shard(hash).write();
+                match shard.entry(hash, |channel| channel.name() == name, |channel| self.hash(channel.name())) {
+                    Entry::Occupied(mut entry) => {
+                        if is_retired(entry.get()) {
+                            *entry.get_mut() = new();
+                        }
+                        Arc::clone(entry.get())
+                    }
+                    Entry::Vacant(entry) => Arc::clone(entry.insert(new()).get()),
                 }
-                Arc::clone(entry)
             });
             match f(&channel) {
                 Ok(value) => return value,
@@ -86,11 +103,12 @@ impl Registry {
 
     /// Forgets a retired channel, unless the name has a new one already.
     fn forget(&self, channel: &Arc<Channel>) {
-        let mut shard = self.shard(channel.name().as_str()).write();
-        if shard.get(channel.name()).is_some_and(|current| Arc::ptr_eq(current, channel)) {
-            shard.remove(channel.name());
+        let hash = self.hash(channel.name());
+        let mut shard = self.shard(hash).write();
+        if let Ok(found) = shard.find_entry(hash, |current| Arc::ptr_eq(current, channel)) {
+            found.remove();
             if shard.len() < shard.capacity() / 8 {
-                shard.shrink_to_fit();
+                shard.shrink_to_fit(|channel| self.hash(channel.name()));
             }
         }
     }
@@ -133,7 +151,7 @@ impl Registry {
     /// Every occupied channel whose name starts with `prefix`, by name.
     pub(super) fn occupied(&self, prefix: &str, now: Instant) -> Vec<(ChannelName, ChannelInfo)> {
         let matching = |channel: &&Arc<Channel>| channel.name().as_str().starts_with(prefix);
-        let found = self.shards.iter().flat_map(|shard| shard.read().values().filter(matching).cloned().collect::<Vec<_>>());
+        let found = self.shards.iter().flat_map(|shard| shard.read().iter().filter(matching).cloned().collect::<Vec<_>>());
         let infos = found.map(|channel| (channel.name().clone(), channel.info(now)));
         let mut occupied: Vec<_> = infos.filter(|(_, info)| info.subscription_count > 0).collect();
         occupied.sort_by(|a, b| a.0.cmp(&b.0));
@@ -143,7 +161,7 @@ impl Registry {
     /// Counts occupied channels and who is on them, shard by shard.
     pub(super) fn census(&self, census: &mut Census) {
         for shard in &self.shards {
-            for channel in shard.read().values() {
+            for channel in shard.read().iter() {
                 let (subscriptions, members) = channel.size();
                 census.count_channel(channel.name().kind(), subscriptions, members);
             }
@@ -153,7 +171,7 @@ impl Registry {
     /// What time brings to every channel: see [`Channel::tick`].
     pub(super) fn tick(&self, now: Instant) {
         for shard in &self.shards {
-            let channels: Vec<_> = shard.read().values().filter(|c| self.tell_count || c.name().kind().cache).cloned().collect();
+            let channels: Vec<_> = shard.read().iter().filter(|c| self.tell_count || c.name().kind().cache).cloned().collect();
             for channel in channels.iter().filter(|channel| channel.tick(self.rules(channel.name()), now) == Left::Empty) {
                 self.forget(channel);
             }
