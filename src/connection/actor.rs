@@ -4,6 +4,7 @@
 //! hook runs it takes no other. Broadcasts never pass through it: they go to the outbox.
 
 use std::{
+    cell::Cell,
     future::poll_fn,
     rc::Rc,
     sync::Arc,
@@ -47,6 +48,8 @@ pub(super) struct Connection<H: Handler> {
     pub(super) span: Span,
     /// Set when it has left its channels.
     departure: Option<Departure>,
+    /// Whether the store may have anything of it, or somebody waits there in its name.
+    pub(super) pledged: Rc<Cell<bool>>,
     /// The connection's place in the node; given back when its close is handed over.
     admission: Option<Admission>,
 }
@@ -88,6 +91,7 @@ impl<H: Handler> Connection<H> {
             link: birth.link,
             context: Some(birth.context),
             departure: None,
+            pledged: Rc::default(),
             admission: Some(birth.admission),
         }
     }
@@ -157,7 +161,12 @@ impl<H: Handler> Connection<H> {
             bytes_out: self.conn.bytes_out(),
         };
         log_close(&closing);
-        self.handover.close(CloseJob { conn: context, closing, detected_at: at });
+        let job = CloseJob { conn: context, closing, detected_at: at };
+        if self.pledged.get() || self.handler.hears_close() {
+            self.handover.close(job);
+        } else {
+            self.handover.close_unheard(job);
+        }
         // Not before: a stop waits for the places first and for the closes then, and nothing may fall between.
         self.admission = None;
     }

@@ -1,6 +1,6 @@
 //! What a hook asked for is written down before the client hears of it: holds are committed, conflicts are answered.
 
-use std::{sync::Arc, time::Instant};
+use std::{rc::Rc, sync::Arc, time::Instant};
 
 use actix::prelude::*;
 use serde_json::json;
@@ -49,6 +49,7 @@ impl<H: Handler> Connection<H> {
         let Some(mut context) = self.context.take() else { return };
         let (limit, Watch { hook: name, span }) = (self.settings.hook_timeout, watch);
         let (handler, handover, place, conn) = (Arc::clone(&self.handler), self.handover.clone(), self.place(channel), self.conn.clone());
+        let pledged = Rc::clone(&self.pledged);
         let call = async move {
             let answer: Result<_, HookFailure> = async {
                 match handover.hooks().guarded(name, limit, hook(&mut context)).await? {
@@ -56,15 +57,18 @@ impl<H: Handler> Connection<H> {
                     (value, Ok(outcome)) if !outcome.is_durable() => Ok((value, Ok(Settled { outcome, ..Settled::default() }))),
                     // It ended while the hook was at work: nobody is there to hold anything.
                     (value, Ok(_)) if !conn.outbox().is_open() => Ok((value, Err(reject(&NotTaken::Ended).into()))),
-                    (value, Ok(outcome)) => match Box::pin(commit(&handover, place, outcome)).await {
-                        Ok(settled) => Ok((value, Ok(settled))),
-                        Err(NotTaken::Conflict(conflict)) => {
-                            let answer = Box::pin(handler.on_conflict(&mut context, &conflict));
-                            let reject = handover.hooks().guarded(Hook::OnConflict, limit, answer).await?;
-                            Ok((value, Err(Refused { reject, conflict: Some(conflict) })))
+                    (value, Ok(outcome)) => {
+                        pledged.set(true);
+                        match Box::pin(commit(&handover, place, outcome)).await {
+                            Ok(settled) => Ok((value, Ok(settled))),
+                            Err(NotTaken::Conflict(conflict)) => {
+                                let answer = Box::pin(handler.on_conflict(&mut context, &conflict));
+                                let reject = handover.hooks().guarded(Hook::OnConflict, limit, answer).await?;
+                                Ok((value, Err(Refused { reject, conflict: Some(conflict) })))
+                            }
+                            Err(refusal) => Ok((value, Err(reject(&refusal).into()))),
                         }
-                        Err(refusal) => Ok((value, Err(reject(&refusal).into()))),
-                    },
+                    }
                 }
             }
             .instrument(span)

@@ -82,6 +82,10 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
         second.unwrap_or_else(|panic| resume_unwind(panic)).and(first)
     }
 
+    fn hears_close(&self) -> bool {
+        self.first.hears_close() || self.second.hears_close()
+    }
+
     fn on_disconnect(&self, peer: &NeverOpened) {
         self.second.on_disconnect(peer);
         self.first.on_disconnect(peer);
@@ -147,6 +151,10 @@ impl<H: Handler> Handler for Only<H> {
 
     async fn on_close(&self, conn: Self::Conn, closing: Closing) -> Outcome {
         self.inner.on_close(conn, closing).await
+    }
+
+    fn hears_close(&self) -> bool {
+        self.inner.hears_close()
     }
 
     fn on_disconnect(&self, peer: &NeverOpened) {

@@ -129,6 +129,10 @@ impl Handler for ConfiguredHolds {
         }
         Reject::conflict(conflict)
     }
+
+    fn hears_close(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

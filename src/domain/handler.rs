@@ -66,6 +66,12 @@ pub trait Handler: Send + Sync + 'static {
         async { Outcome::accept() }
     }
 
+    /// Whether `on_close` does anything at all. Without a word to say, a connection that holds nothing spares itself the way there.
+    #[doc(hidden)]
+    fn hears_close(&self) -> bool {
+        true
+    }
+
     /// A peer that never became a connection: a plain HTTP request, a refusal, an abandoned handshake. [`Handler::on_close`]
     /// never runs for it. Called on a worker: do not block.
     fn on_disconnect(&self, _peer: &NeverOpened) {}
@@ -93,6 +99,10 @@ impl Handler for () {
 
     async fn on_handshake(&self, _request: &Handshake) -> Result<(), Reject> {
         Ok(())
+    }
+
+    fn hears_close(&self) -> bool {
+        false
     }
 }
 

@@ -13,16 +13,19 @@ use std::{
 };
 
 use tokio::sync::{Notify, mpsc, oneshot};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::{
     LockManager,
     hold_table::{Place, Taken},
-    hook::HookStats,
+    hook::{HookFailure, HookStats},
     lock_manager::{Asking, NotTaken, Release},
     store::{CloseCause, Ending, HoldId},
 };
-use crate::domain::{Closing, Conflict, DomainEvent, Handler, Hook, Outcome};
+use crate::{
+    domain::{Closing, Conflict, DomainEvent, Handler, Hook, Outcome},
+    protocol::SocketId,
+};
 
 /// One ended connection: its context, and how it ended.
 #[derive(Debug)]
@@ -129,6 +132,15 @@ impl<C: Send + 'static> Handover<C> {
         self.send(Job::Close(Box::new(job)));
     }
 
+    /// The end of a connection that has nothing in the store, and whose handler has nothing to say of it: it needs nobody to be run by.
+    pub(crate) fn close_unheard(&self, job: CloseJob<C>) {
+        let CloseJob { conn, closing: Closing { socket_id, app_id, .. }, .. } = job;
+        let done = close_span(&app_id, socket_id).in_scope(|| self.hooks.guarded_now(Hook::OnClose, || drop(conn)));
+        if let Err(failure) = done {
+            log_failed_close(&app_id, socket_id, failure);
+        }
+    }
+
     /// What is owed, to wait for.
     pub(crate) fn owed(&self) -> Arc<Owed> {
         Arc::clone(&self.owed)
@@ -217,10 +229,10 @@ impl<H: Handler> Publishing<H> {
         let (detected_at, hooks) = (job.detected_at, Arc::clone(&self.hooks));
         let mut closing = Box::pin(async move {
             let (socket_id, app_id, cause) = (job.closing.socket_id, Arc::clone(&job.closing.app_id), job.closing.cause);
-            let span = tracing::info_span!("hook", hook.name = "on_close", app.id = %app_id, socket.id = %socket_id);
+            let span = close_span(&app_id, socket_id);
             let hook = async { handler.on_close(job.conn, job.closing).await };
             let outcome = hooks.guarded(Hook::OnClose, limit, hook).instrument(span).await.unwrap_or_else(|failure| {
-                tracing::error!(app.id = %app_id, socket.id = %socket_id, error = %failure, "on_close of connection {socket_id} failed: {failure}");
+                log_failed_close(&app_id, socket_id, failure);
                 Outcome::accept()
             });
             // Also after a panic: the holds end in any case.
@@ -237,6 +249,14 @@ impl<H: Handler> Publishing<H> {
             tokio::spawn(closing);
         }
     }
+}
+
+fn close_span(app_id: &str, socket_id: SocketId) -> Span {
+    tracing::info_span!(parent: None, "hook", hook.name = "on_close", app.id = %app_id, socket.id = %socket_id)
+}
+
+fn log_failed_close(app_id: &str, socket_id: SocketId, failure: HookFailure) {
+    tracing::error!(app.id = %app_id, socket.id = %socket_id, error = %failure, "on_close of connection {socket_id} failed: {failure}");
 }
 
 fn let_go(locks: &LockManager, letting_go: LettingGo) {
