@@ -10,6 +10,7 @@ use std::{
 use rustix::{
     event::{Timespec, epoll},
     fd::OwnedFd,
+    net::{SocketFlags, accept_with},
 };
 
 use crate::frames::{CLOSE, TEXT, unmasked};
@@ -50,6 +51,8 @@ pub(crate) fn serve(mode: &str, port: u16) -> ! {
     // A backlog as the broker's: std's 128 loses connects of a burst, which then wait a second.
     rustix::net::listen(&listener, 4096).expect("a larger backlog");
     listener.set_nonblocking(true).expect("non-blocking");
+    // Those that it accepts have it from it.
+    rustix::net::sockopt::set_tcp_nodelay(&listener, true).expect("no delay");
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("an epoll");
     epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN).expect("epoll takes the listener");
     let hello = r#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"1234.5678\",\"activity_timeout\":120}"}"#;
@@ -82,8 +85,8 @@ pub(crate) fn serve(mode: &str, port: u16) -> ! {
 
 impl Loop {
     fn accept(&mut self, listener: &TcpListener) {
-        while let Ok((stream, _)) = listener.accept() {
-            let _ = (stream.set_nonblocking(true), stream.set_nodelay(true));
+        while let Ok(socket) = accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            let stream = TcpStream::from(socket);
             let at = self.free.pop().unwrap_or(self.peers.len());
             let _ = epoll::add(&self.epoll, &stream, epoll::EventData::new_u64(at as u64), epoll::EventFlags::IN);
             let peer = Some(Peer { stream, rest: Vec::new(), out: Vec::new(), open: false, channel: None, user: Vec::new() });

@@ -130,17 +130,18 @@ impl Bench {
         }
     }
 
-    /// One worker and two, on the same cores, in the order one, two, two, one; the lower of each.
+    /// One worker and two, on the same cores, in turn.
     fn workers(&mut self) -> io::Result<[Figure; 2]> {
-        let mut run = |workers| self.measure(Setup::workers(workers), workers::split);
-        let (one, two) = (run(1)?, [run(2)?, run(2)?]);
-        let one = [one, run(1)?];
-        let [one, two] = [one, two].map(|[first, second]| {
-            let (cpu, share) = ([first.cpu_us_per_unit, second.cpu_us_per_unit], "busiest_worker_percent");
-            let mean = (first.get(share) + second.get(share)) / 2.0;
-            first.better(second).with(share, mean).with("runs_apart", cpu[0].max(cpu[1]) / cpu[0].min(cpu[1]))
-        });
-        println!("{:31}= {:.3} × one worker's", "", two.cpu_us_per_unit / one.cpu_us_per_unit);
+        let mut pairs = Vec::new();
+        for pair in 0..workers::PAIRS {
+            let mut run = |workers| self.measure(Setup::workers(workers), workers::split);
+            let (first, second) = if pair % 2 == 0 { (run(1)?, run(2)?) } else { (run(2)?, run(1)?) };
+            pairs.push(if pair % 2 == 0 { [first, second] } else { [second, first] });
+        }
+        let [one, two] = workers::middle(pairs);
+        let times = |name| two.get(name);
+        let (least, middle, most) = (times("times_least"), times("times_one_worker"), times("times_most"));
+        println!("{:31}= {middle:.3} × one worker's ({least:.2} to {most:.2})", "");
         Ok([one, two])
     }
 

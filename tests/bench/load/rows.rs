@@ -174,15 +174,12 @@ fn client_row(bench: &mut Bench) -> io::Result<Vec<Row>> {
 }
 
 fn workers_row(bench: &mut Bench) -> io::Result<Vec<Row>> {
-    let [one, two] = bench.workers()?;
+    let [_, two] = bench.workers()?;
     let row = Row::plain("two workers on two cores against one, per delivery", "≤ 1.15 ×, load split 40 to 60 %", &two);
-    // Two runs of the same thing that are so far apart say nothing of another.
-    let row = Row { noisy: one.get("runs_apart").max(two.get("runs_apart")) > 1.15, ..row };
-    Ok(vec![row.check("× one worker", two.cpu_us_per_unit / one.cpu_us_per_unit, 1.15).check(
-        "% on the busier",
-        two.get("busiest_worker_percent"),
-        60.0,
-    )])
+    // Pairs that are so far apart say nothing.
+    let row = Row { noisy: two.get("times_most") > 1.25 * two.get("times_least"), ..row };
+    let row = row.check("× one worker", two.get("times_one_worker"), 1.15);
+    Ok(vec![row.check("% on the busier", two.get("busiest_worker_percent"), 60.0)])
 }
 
 fn stuck_row(bench: &mut Bench) -> io::Result<Vec<Row>> {

@@ -4,7 +4,8 @@
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
-    time::{Duration, Instant},
+    ops::Range,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::{
@@ -57,8 +58,9 @@ struct Client {
 }
 
 const LANE: u64 = 1 << 32;
-/// One source address for so many connections: ports of one address that linger in TIME_WAIT must not run out.
-const PER_SOURCE: usize = 2_000;
+/// Each connection has a port of its own at a source address of ours, in turn: what lingers in TIME_WAIT must not run out of ports, and
+/// looking for a free one among so many that linger is work.
+const PORTS: Range<usize> = 10_000..60_000;
 const SOURCES: usize = 240;
 
 pub(crate) struct Swarm {
@@ -70,7 +72,8 @@ pub(crate) struct Swarm {
     buffer: Vec<u8>,
     signals: Vec<Signal>,
     started: Instant,
-    opened: usize,
+    /// Which source address and port is the next.
+    place: usize,
     ws: SocketAddr,
     http: SocketAddr,
     upgrade: String,
@@ -87,7 +90,8 @@ impl Swarm {
             buffer: vec![0; 256 * 1024],
             signals: Vec::new(),
             started: Instant::now(),
-            opened: 0,
+            // Another one, or this program a minute ago, was elsewhere.
+            place: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as usize * 97),
             ws,
             http,
             upgrade: app.upgrade(),
@@ -107,10 +111,8 @@ impl Swarm {
         }
         socket.set_tcp_nodelay(true)?;
         if self.ws.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
-            let source = Ipv4Addr::new(127, 0, 1, 1 + (self.opened / PER_SOURCE % SOURCES) as u8);
-            socket.bind(&SocketAddr::from((source, 0)).into())?;
+            self.bind(&socket)?;
         }
-        self.opened += 1;
         let connected = match socket.connect(&self.ws.into()) {
             Ok(()) => true,
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => false,
@@ -132,6 +134,20 @@ impl Swarm {
             self.clients[index] = Some(client);
         }
         Ok(index)
+    }
+
+    /// The next place that nobody has.
+    fn bind(&mut self, socket: &Socket) -> io::Result<()> {
+        for _ in 0..PORTS.len() {
+            self.place += 1;
+            let source = Ipv4Addr::new(127, 0, 1, 1 + (self.place / PORTS.len() % SOURCES) as u8);
+            let port = PORTS.start + self.place % PORTS.len();
+            match socket.bind(&SocketAddr::from((source, port as u16)).into()) {
+                Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+                done => return done,
+            }
+        }
+        Err(io::Error::new(ErrorKind::AddrInUse, "there is no free port for another connection"))
     }
 
     /// Opens `count` keep-alive connections to the HTTP API.
@@ -183,9 +199,9 @@ impl Swarm {
 
     /// Waits for readiness at most so long, and reads what there is.
     pub(crate) fn poll(&mut self, timeout: Duration, sink: &mut impl Sink) -> io::Result<()> {
-        let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
         let mut events = std::mem::take(&mut self.events);
         events.clear();
+        let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),

@@ -23,7 +23,7 @@ use crate::{
 
 /// Fan-out, and the share of CPU time of the busiest of the two busiest threads.
 pub(crate) fn split(server: &mut Server, options: &Options) -> io::Result<Figure> {
-    let load = publishes::Load { scenario: "workers", ..publishes::Load::fanout(options) };
+    let load = publishes::Load { scenario: "workers", seconds: options.seconds.unwrap_or(1.5), ..publishes::Load::fanout(options) };
     let mut swarm = server.swarm()?;
     subscribe_all(&mut swarm, server, load.subscribers, |_| ("bench-0".to_owned(), None))?;
     server.tree.cpu();
@@ -38,6 +38,23 @@ pub(crate) fn split(server: &mut Server, options: &Options) -> io::Result<Figure
     spent.sort_by(|one, other| other.cmp(one));
     let of = |n: usize| spent.get(n).map_or(0.0, |thread| thread.0 as f64);
     Ok(figure.with("busiest_worker_percent", 100.0 * of(0) / (of(0) + of(1))))
+}
+
+/// Runs of each; on a machine whose cores are shared no single one says much.
+pub(crate) const PAIRS: usize = 6;
+
+/// Of pairs of one worker's figure and two workers', the one in the middle; with the middle one of their ratios, and the others' range
+/// without the outermost.
+pub(crate) fn middle(mut pairs: Vec<[Figure; 2]>) -> [Figure; 2] {
+    let times = |[one, two]: &[Figure; 2]| two.cpu_us_per_unit / one.cpu_us_per_unit;
+    pairs.sort_by(|one, other| times(one).total_cmp(&times(other)));
+    let ratios: Vec<f64> = pairs.iter().map(times).collect();
+    let (count, half) = (ratios.len(), ratios.len() / 2);
+    let share = "busiest_worker_percent";
+    let busiest = pairs.iter().map(|[_, two]| two.get(share)).sum::<f64>() / count as f64;
+    let [one, two] = pairs.swap_remove(half);
+    let two = two.with(share, busiest).with("times_one_worker", (ratios[half] + ratios[(count - 1) / 2]) / 2.0);
+    [one, two.with("times_least", ratios[1]).with("times_most", ratios[count - 2])]
 }
 
 /// When each lane's request was sent.
