@@ -153,7 +153,21 @@ fn help_and_version_are_answered() {
     let ended = run_to_end(directory.path(), &["--help"], &[]);
     let (code, said) = (ended.code, ended.said());
     assert_eq!(code, 0);
-    for command in ["serve", "config", "publish", "listen", "locks", "events", "consumers", "nodes", "migrate"] {
+    for command in [
+        "serve",
+        "config",
+        "publish",
+        "listen",
+        "channels",
+        "connections",
+        "kick",
+        "sign",
+        "locks",
+        "events",
+        "consumers",
+        "nodes",
+        "migrate",
+    ] {
         assert!(said.contains(command), "{said}");
     }
     let ended = run_to_end(directory.path(), &["--version"], &[]);

@@ -14,6 +14,7 @@ mod bench;
 mod cache;
 mod capacity;
 mod cli;
+mod cli_ask;
 mod cli_beside;
 mod cli_consumers;
 mod cli_events;

@@ -49,6 +49,10 @@ pub(super) enum CliError {
     NeedsForce(String),
     #[error("cannot write to the standard output")]
     Output(#[source] io::Error),
+    #[error("{0}")]
+    Sign(String),
+    #[error("{url} answered with something that is not a broker's: {source}")]
+    Answer { url: String, source: serde_json::Error },
     #[error("the system clock stands before 1970")]
     Clock,
 }
@@ -67,6 +71,7 @@ impl CliError {
             | Self::Channel { .. }
             | Self::MissingCredential { .. }
             | Self::Cursor { .. }
+            | Self::Sign(_)
             | Self::Tls(_)
             | Self::Store(OpenError::Memory | OpenError::Nothing | OpenError::UnknownUrl) => USAGE,
             Self::Unreachable { .. }
@@ -75,6 +80,7 @@ impl CliError {
             | Self::SubscriptionRefused { .. }
             | Self::ConnectionRefused { .. }
             | Self::Store(_)
+            | Self::Answer { .. }
             | Self::NotThere(_)
             | Self::NeedsForce(_)
             | Self::Output(_)

@@ -1,10 +1,12 @@
-//! The command line: `serve`, `config`; `publish`, `listen`; `locks`, `events`, `consumers`, `webhooks`, `nodes` and `migrate`.
+//! The command line: `serve`, `config`; `publish`, `listen`, `channels`, `connections`, `kick`, `sign`; `locks`, `events`, `consumers`, `webhooks`, `nodes` and `migrate`.
 //!
 //! Reads arguments and configuration, hands over, and turns what happened into an exit code: 0 done, 1 refused or failed, 2 a
-//! usage or configuration error. It may not contain rules of the broker: `publish`, `listen`, `locks release` and `webhooks replay` are clients over
-//! the wire; the other commands look into the store beside the broker, whether it runs or not. Start reading at [`main`].
+//! usage or configuration error. It may not contain rules of the broker: `publish` and those beside it, `locks release` and `webhooks replay`
+//! are clients over the wire; the other commands look into the store beside the broker, whether it runs or not. Start reading at [`main`].
 
+mod channels;
 mod config;
+mod connections;
 mod consumers;
 mod error;
 mod event;
@@ -18,6 +20,7 @@ mod publish;
 mod request;
 mod serve;
 mod session;
+mod sign;
 mod store;
 mod tail;
 mod target;
@@ -51,6 +54,15 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Subscribe to channels and print one line per event
     Listen(listen::ListenArgs),
+    /// List the channels that somebody is subscribed to
+    Channels(channels::ChannelsArgs),
+    /// List who is connected
+    Connections(connections::ConnectionsArgs),
+    /// End all connections of a user
+    Kick(connections::KickArgs),
+    /// Sign a subscription or a sign-in, as an auth endpoint does
+    #[command(subcommand)]
+    Sign(sign::SignCommand),
     /// Look at locks, or release one
     #[command(subcommand)]
     Locks(locks::LocksCommand),
@@ -100,6 +112,10 @@ pub fn main() -> ExitCode {
         Some(Command::Config(command)) => config::run(command),
         Some(Command::Publish(args)) => publish::run(args),
         Some(Command::Listen(args)) => listen::run(args),
+        Some(Command::Channels(args)) => channels::run(args),
+        Some(Command::Connections(args)) => connections::run(args),
+        Some(Command::Kick(args)) => connections::kick(args),
+        Some(Command::Sign(command)) => sign::run(command),
         Some(Command::Locks(command)) => locks::run(command),
         Some(Command::Events(command)) => events::run(command),
         Some(Command::Consumers(command)) => consumers::run(command),

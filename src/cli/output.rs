@@ -79,7 +79,8 @@ pub(super) fn left(until: Timestamp) -> String {
     span(until.0.saturating_sub(Timestamp::now().0))
 }
 
-fn span(ms: i64) -> String {
+/// So long, in the largest unit that fits.
+pub(super) fn span(ms: i64) -> String {
     let seconds = Duration::from_millis(u64::try_from(ms).unwrap_or(0)).as_secs();
     match seconds {
         0..60 => format!("{seconds}s"),

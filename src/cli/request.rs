@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_web::rt::System;
 use awc::{Client, http::header::CONTENT_TYPE};
+use serde::de::DeserializeOwned;
 
 use super::{
     error::CliError,
@@ -12,12 +13,13 @@ use super::{
 };
 use crate::protocol::{SigningKey, body_md5, canonical_request};
 
-/// The longest answer that is read, in bytes.
-const MAX_ANSWER: usize = 64 * 1024;
+/// The longest answer that is read, in bytes: the channels of an application come in one.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
 /// What is asked of a path of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
+    Get,
     Post,
     Delete,
 }
@@ -25,6 +27,7 @@ pub(super) enum Method {
 impl Method {
     fn as_str(self) -> &'static str {
         match self {
+            Self::Get => "GET",
             Self::Post => "POST",
             Self::Delete => "DELETE",
         }
@@ -54,6 +57,12 @@ impl Ask<'_> {
         System::new().block_on(send(target, self, url))
     }
 
+    /// Sends it; the answer, read as JSON.
+    pub(super) fn read<T: DeserializeOwned>(&self, target: &Target) -> Result<T, CliError> {
+        let answer = self.send(target)?;
+        serde_json::from_slice(&answer).map_err(|source| CliError::Answer { url: target.broker(), source })
+    }
+
     /// Its address, signed for this moment in Unix seconds.
     pub(super) fn url(&self, target: &Target, now: u64) -> Result<String, CliError> {
         let secret = target.secret.as_ref().ok_or_else(|| missing(self.purpose, "--secret"))?;
@@ -77,6 +86,7 @@ async fn send(target: &Target, ask: &Ask<'_>, url: String) -> Result<Vec<u8>, Cl
     let unreachable = |source| CliError::Unreachable { url: target.broker(), source };
     let client = Client::default();
     let request = match ask.method {
+        Method::Get => client.get(url),
         Method::Post => client.post(url),
         Method::Delete => client.delete(url),
     };
