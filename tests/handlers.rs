@@ -122,7 +122,8 @@ impl Live {
 
     /// Opened and closed connections of all applications, as the broker counts them.
     pub(crate) fn totals(&self) -> (u64, u64) {
-        let totals = self.broker.apps().map(|hub| hub.totals()).map(|(opened, closed)| (opened, closed.map(|(_, n)| n).sum::<u64>()));
+        let hubs = self.broker.apps();
+        let totals = hubs.iter().map(|hub| hub.totals()).map(|(opened, closed)| (opened, closed.map(|(_, n)| n).sum::<u64>()));
         totals.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 }

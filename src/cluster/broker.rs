@@ -9,6 +9,8 @@ use std::{
     time::Instant,
 };
 
+use parking_lot::RwLock;
+
 use super::{NewPublication, Publication, PublishError, notices::ToConnections};
 use crate::{
     domain::{
@@ -25,8 +27,7 @@ pub struct Broker(Arc<Inner>);
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    by_id: HashMap<Arc<str>, Arc<Hub>>,
-    by_key: HashMap<Arc<str>, Arc<Hub>>,
+    apps: RwLock<Apps>,
     /// Most connections of the whole node.
     max_connections: AtomicUsize,
     connections: AtomicUsize,
@@ -41,6 +42,28 @@ pub(super) struct Inner {
     strangers: Counts<{ HandshakeRefusal::ALL.len() }>,
 }
 
+/// The applications that are served now.
+#[derive(Debug, Default)]
+struct Apps {
+    by_id: HashMap<Arc<str>, Arc<Hub>>,
+    by_key: HashMap<Arc<str>, Arc<Hub>>,
+}
+
+impl Apps {
+    fn insert(&mut self, hub: Arc<Hub>) {
+        self.by_id.insert(Arc::clone(hub.id()), Arc::clone(&hub));
+        self.by_key.insert(Arc::clone(&hub.app().key), hub);
+    }
+
+    /// Nobody finds it by its key any more, unless the key is another's.
+    fn forget_key(&mut self, hub: &Arc<Hub>) {
+        let key = &hub.app().key;
+        if self.by_key.get(key).is_some_and(|found| Arc::ptr_eq(found, hub)) {
+            self.by_key.remove(key);
+        }
+    }
+}
+
 /// Why a connection is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAdmitted {
@@ -50,6 +73,9 @@ pub enum NotAdmitted {
     /// The node has all the connections it may have.
     #[error("Over capacity")]
     OverCapacity,
+    /// The application was disabled in this moment.
+    #[error("Application disabled")]
+    Disabled,
     /// The application has.
     #[error(transparent)]
     OverQuota(#[from] OverQuota),
@@ -83,15 +109,10 @@ impl Drop for SocketGuard {
 impl Broker {
     /// A broker for these applications, with at most `max_connections` of them all; 0 is no limit. Of two with one id or one key the later wins; configurations are checked before.
     pub fn new(apps: impl IntoIterator<Item = App>, max_connections: usize) -> Self {
-        let (mut by_id, mut by_key) = (HashMap::new(), HashMap::new());
-        for app in apps {
-            let hub = Arc::new(Hub::new(Arc::new(app)));
-            by_id.insert(Arc::clone(&hub.app().id), Arc::clone(&hub));
-            by_key.insert(Arc::clone(&hub.app().key), hub);
-        }
+        let mut served = Apps::default();
+        apps.into_iter().for_each(|app| served.insert(Arc::new(Hub::new(Arc::new(app)))));
         Self(Arc::new(Inner {
-            by_id,
-            by_key,
+            apps: RwLock::new(served),
             max_connections: AtomicUsize::new(if max_connections == 0 { usize::MAX } else { max_connections }),
             connections: AtomicUsize::new(0),
             sockets: Arc::default(),
@@ -105,18 +126,51 @@ impl Broker {
     }
 
     /// The live state of an application.
-    pub fn app(&self, app_id: &str) -> Option<&Arc<Hub>> {
-        self.0.by_id.get(app_id)
+    pub fn app(&self, app_id: &str) -> Option<Arc<Hub>> {
+        self.0.apps.read().by_id.get(app_id).cloned()
     }
 
     /// The same, by the public key.
-    pub fn app_by_key(&self, key: &str) -> Option<&Arc<Hub>> {
-        self.0.by_key.get(key)
+    pub fn app_by_key(&self, key: &str) -> Option<Arc<Hub>> {
+        self.0.apps.read().by_key.get(key).cloned()
     }
 
     /// Every application.
-    pub fn apps(&self) -> impl Iterator<Item = &Arc<Hub>> {
-        self.0.by_id.values()
+    pub fn apps(&self) -> Vec<Arc<Hub>> {
+        self.0.apps.read().by_id.values().cloned().collect()
+    }
+
+    /// Serves an application from here on: a new one, or a changed one in the place of the one with its id. Those who are connected stay,
+    /// and what they do next is judged by what it is now; only a disabled application closes them, with 4003.
+    pub fn serve(&self, app: App) -> Arc<Hub> {
+        let app = Arc::new(app);
+        let mut apps = self.0.apps.write();
+        let hub = match apps.by_id.get(&app.id).cloned() {
+            Some(hub) => {
+                apps.forget_key(&hub);
+                hub.replace(Arc::clone(&app));
+                hub
+            }
+            None => Arc::new(Hub::new(Arc::clone(&app))),
+        };
+        apps.insert(Arc::clone(&hub));
+        drop(apps);
+        if !app.enabled {
+            hub.close_all(CloseCode::APP_DISABLED, "Application disabled");
+        }
+        hub
+    }
+
+    /// Serves an application no more: those who are connected are closed with 4001. `false`: there is none of the id.
+    pub fn retire(&self, app_id: &str) -> bool {
+        let mut apps = self.0.apps.write();
+        let Some(hub) = apps.by_id.remove(app_id) else { return false };
+        apps.forget_key(&hub);
+        drop(apps);
+        // Whoever has found it already is not to be left behind in it.
+        hub.replace(Arc::new(App { enabled: false, ..App::clone(&hub.app()) }));
+        hub.close_all(CloseCode::UNKNOWN_APP, "The application does not exist any more");
+        true
     }
 
     /// Gives a connection its place, in its application and in the node.
@@ -137,7 +191,9 @@ impl Broker {
             self.0.connections.fetch_sub(1, Ordering::Relaxed);
             return Err(over.into());
         }
-        Ok(Admission { broker: self.clone(), hub: Arc::clone(hub), socket_id: conn.socket_id() })
+        let admission = Admission { broker: self.clone(), hub: Arc::clone(hub), socket_id: conn.socket_id() };
+        // Whoever disables it closes the connections that have a place by then; this one may have got its own later.
+        if hub.is_enabled() { Ok(admission) } else { Err(NotAdmitted::Disabled) }
     }
 
     /// Counts an upgraded socket until the guard is dropped.
@@ -262,8 +318,8 @@ impl Broker {
     /// [`PublishError`]; nothing was delivered then.
     pub fn publish(&self, app_id: &str, publication: NewPublication<'_>) -> Result<(), PublishError> {
         let hub = self.app(app_id).ok_or(PublishError::UnknownApp)?;
-        let publication = publication.validate(hub.app())?;
-        self.deliver(hub, &publication);
+        let publication = publication.validate(&hub.app())?;
+        self.deliver(&hub, &publication);
         Ok(())
     }
 
@@ -325,3 +381,7 @@ impl Broker {
         self.app(app_id).map(|hub| hub.connections(after, limit)).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+#[path = "broker_tests.rs"]
+mod tests;

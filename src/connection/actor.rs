@@ -38,6 +38,8 @@ pub(super) struct Connection<H: Handler> {
     meter: Meter,
     pub(super) broker: Broker,
     pub(super) machine: Machine,
+    /// The version of the application that the machine goes by.
+    version: u64,
     pub(super) settings: Arc<ConnectionSettings>,
     pub(super) handler: Arc<H>,
     pub(super) handover: Handover<H::Conn>,
@@ -77,10 +79,13 @@ pub(super) struct Birth<H: Handler> {
 
 impl<H: Handler> Connection<H> {
     pub(super) fn new(birth: Birth<H>) -> Self {
-        let (app, socket_id) = (Arc::clone(birth.hub.app()), birth.conn.socket_id());
+        // In this order: what changes in between is noticed later.
+        let version = birth.hub.version();
+        let (app, socket_id) = (birth.hub.app(), birth.conn.socket_id());
         Self {
             span: tracing::info_span!("connection", app.id = %app.id, socket.id = %socket_id),
             machine: Machine::new(app, Arc::clone(&birth.settings), socket_id, Instant::now()),
+            version,
             meter: birth.hub.stats().meter(birth.conn.worker()),
             conn: birth.conn,
             hub: birth.hub,
@@ -98,6 +103,15 @@ impl<H: Handler> Connection<H> {
 
     pub(super) fn send(&self, frame: WireFrame) {
         self.conn.push(frame);
+    }
+
+    /// Goes by the application as it is now. Asked per frame: a load, as long as nothing has changed.
+    fn follow(&mut self, now: Instant) {
+        let version = self.hub.version();
+        if version != self.version {
+            self.version = version;
+            self.machine.set_app(self.hub.app(), now);
+        }
     }
 
     fn perform(&mut self, action: Action, ctx: &mut Context<Self>) {
@@ -123,6 +137,7 @@ impl<H: Handler> Connection<H> {
     /// One timer per connection, re-armed only when it fires: no timer work per frame.
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let now = Instant::now();
+        self.follow(now);
         let (action, next) = self.machine.on_tick(now);
         if let Some(action) = action {
             self.perform(action, ctx);
@@ -153,7 +168,7 @@ impl<H: Handler> Connection<H> {
             cause: end.cause,
             code: end.code,
             socket_id: self.conn.socket_id(),
-            app_id: Arc::clone(&self.hub.app().id),
+            app_id: Arc::clone(self.hub.id()),
             remote_ip: self.conn.remote_ip(),
             channels,
             connected_for: self.conn.connected_for(at),
@@ -222,6 +237,7 @@ impl<H: Handler> StreamHandler<Message> for Connection<H> {
             return;
         }
         let now = Instant::now();
+        self.follow(now);
         match message {
             Message::Text(text) => {
                 self.conn.count_received(text.len());

@@ -53,6 +53,7 @@ impl Refusal {
     pub(super) fn not_admitted(error: NotAdmitted, app: &App) -> Self {
         let (code, why) = match error {
             NotAdmitted::OverQuota(_) => (app.quota_close_code, HandshakeRefusal::OverQuota),
+            NotAdmitted::Disabled => (CloseCode::APP_DISABLED, HandshakeRefusal::AppDisabled),
             NotAdmitted::Draining => (CloseCode::OVER_CAPACITY, HandshakeRefusal::Draining),
             NotAdmitted::OverCapacity => (CloseCode::OVER_CAPACITY, HandshakeRefusal::OverCapacity),
         };

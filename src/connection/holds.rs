@@ -80,7 +80,7 @@ impl<H: Handler> Connection<H> {
 
     /// Where a hold of this connection belongs.
     pub(super) fn place(&self, channel: Option<ChannelName>) -> Place {
-        Place { app_id: Arc::clone(&self.hub.app().id), socket_id: self.conn.socket_id(), channel }
+        Place { app_id: Arc::clone(self.hub.id()), socket_id: self.conn.socket_id(), channel }
     }
 
     /// Tells the client what it holds as a connection, then, on the channel, what else the hook wants it to know.

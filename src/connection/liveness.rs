@@ -79,6 +79,15 @@ impl RateLimit {
         Self { per_second, tokens: f64::from(per_second), filled_at: now }
     }
 
+    /// Another limit from here on; what was used up of the former one stays used up.
+    pub(super) fn change(&mut self, per_second: u32, now: Instant) {
+        if self.per_second == 0 {
+            *self = Self::new(per_second, now);
+        }
+        self.per_second = per_second;
+        self.tokens = self.tokens.min(f64::from(per_second));
+    }
+
     /// Takes one token, if there is one.
     pub(super) fn allow(&mut self, now: Instant) -> bool {
         if self.per_second == 0 {
@@ -131,6 +140,21 @@ mod tests {
         assert_eq!(liveness.ponged(start + 36 * SECOND), None, "nobody had asked");
         liveness.check(start + 61 * SECOND);
         assert_eq!(liveness.ponged(start + 63 * SECOND), Some(2 * SECOND));
+    }
+
+    #[test]
+    fn another_limit_does_not_give_what_was_used_up_again() {
+        let start = Instant::now();
+        let mut rate = RateLimit::new(10, start);
+        assert_eq!((0..8).filter(|_| rate.allow(start)).count(), 8);
+        rate.change(20, start);
+        assert_eq!((0..20).filter(|_| rate.allow(start)).count(), 2);
+        rate.change(5, start);
+        assert_eq!((0..20).filter(|_| rate.allow(start + SECOND)).count(), 5);
+        rate.change(0, start + SECOND);
+        assert!((0..1_000).all(|_| rate.allow(start + SECOND)));
+        rate.change(3, start + SECOND);
+        assert_eq!((0..20).filter(|_| rate.allow(start + SECOND)).count(), 3);
     }
 
     #[test]

@@ -75,6 +75,19 @@ impl Machine {
         }
     }
 
+    /// The application has been changed: from here on this is what counts.
+    pub(super) fn set_app(&mut self, app: Arc<App>, now: Instant) {
+        let limit = app.limits.client_events_per_second;
+        if limit != self.app.limits.client_events_per_second {
+            self.rate.change(limit, now);
+        }
+        // Whoever is connected already owes no signature that was not asked for when it came.
+        if app.authorization_timeout.is_zero() {
+            self.authorize_by = None;
+        }
+        self.app = app;
+    }
+
     /// One text message.
     pub(super) fn on_text(&mut self, text: &str, now: Instant) -> Option<Action> {
         self.liveness.seen(now);

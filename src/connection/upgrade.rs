@@ -75,8 +75,8 @@ pub(super) async fn answer<H: Handler>(
             upgrade.refuse(&refusal, transport)
         }
         Ok(admitted) => {
-            let (app, socket_id, remote) = (admitted.hub.app(), admitted.conn.socket_id(), asked.peer.address);
-            tracing::debug!(app.id = %app.id, socket.id = %socket_id, remote.address = %remote, "Connection {socket_id} opens from {remote}");
+            let (app_id, socket_id, remote) = (admitted.hub.id(), admitted.conn.socket_id(), asked.peer.address);
+            tracing::debug!(app.id = %app_id, socket.id = %socket_id, remote.address = %remote, "Connection {socket_id} opens from {remote}");
             upgrade.open(admitted, transport)
         }
     }
@@ -109,7 +109,7 @@ async fn admit<H: Handler>(
         headers: headers.collect(),
         claims,
     };
-    let span = tracing::info_span!("hook", hook.name = "on_handshake", app.id = %hub.app().id, socket.id = %conn.socket_id());
+    let span = tracing::info_span!("hook", hook.name = "on_handshake", app.id = %hub.id(), socket.id = %conn.socket_id());
     let hook = async { transport.handler.on_handshake(&handshake).await };
     let hooks = transport.handover.hooks();
     let answer = hooks.guarded(Hook::OnHandshake, transport.settings.hook_timeout, hook).instrument(span).await;
@@ -121,7 +121,7 @@ async fn admit<H: Handler>(
         Ok(Err(reject)) => Refusal::from(reject),
         Err(failure) => {
             let socket_id = conn.socket_id();
-            tracing::error!(app.id = %hub.app().id, socket.id = %socket_id, error = %failure, "The handshake of {socket_id} failed: {failure}");
+            tracing::error!(app.id = %hub.id(), socket.id = %socket_id, error = %failure, "The handshake of {socket_id} failed: {failure}");
             Refusal::new(CloseCode::OVER_CAPACITY, "The server could not handle the request").because(HandshakeRefusal::HandlerFailed)
         }
     };
@@ -133,12 +133,13 @@ type Entered = (Conn, Arc<Hub>, Admission, Option<Claims>);
 
 fn enter<H: Handler>(transport: &Transport<H>, asked: &Request) -> Result<Entered, Refusal> {
     let hub = transport.broker.app_by_key(&asked.key).ok_or_else(|| Refusal::unknown_app(&asked.key))?;
-    let claims = asked.check(hub.app(), &transport.settings)?;
+    let app = hub.app();
+    let claims = asked.check(&app, &transport.settings)?;
     let mut bits = [0; 16];
     getrandom::fill(&mut bits).map_err(|_| Refusal::new(CloseCode::OVER_CAPACITY, "The server has no randomness"))?;
     let new = NewConn {
         socket_id: SocketId::from_random(u128::from_ne_bytes(bits)),
-        app: Arc::clone(hub.app()),
+        app: Arc::clone(&app),
         remote_ip: asked.peer.address.ip(),
         worker: transport.worker,
         max_outbox_bytes: transport.settings.max_outbox_bytes,
@@ -146,8 +147,8 @@ fn enter<H: Handler>(transport: &Transport<H>, asked: &Request) -> Result<Entere
         now: Instant::now(),
     };
     let conn = Conn::with_pacer(new, Some(Arc::clone(&transport.pacer)));
-    let admission = transport.broker.admit(hub, &conn).map_err(|error| Refusal::not_admitted(error, hub.app()))?;
-    Ok((conn, Arc::clone(hub), admission, claims))
+    let admission = transport.broker.admit(&hub, &conn).map_err(|error| Refusal::not_admitted(error, &app))?;
+    Ok((conn, hub, admission, claims))
 }
 
 /// A request that is becoming a connection.
@@ -254,7 +255,7 @@ impl<'a, H: Handler> Knock<'a, H> {
     fn new(request: &HttpRequest, asked: &Request, transport: &'a Transport<H>) -> Self {
         let peer = NeverOpened {
             stage: Stage::Request,
-            app_id: transport.broker.app_by_key(&asked.key).map(|hub| Arc::clone(&hub.app().id)),
+            app_id: transport.broker.app_by_key(&asked.key).map(|hub| Arc::clone(hub.id())),
             remote_ip: asked.peer.address.ip(),
             path: request.path().to_owned(),
             cause: "the peer left".to_owned(),

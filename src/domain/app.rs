@@ -88,6 +88,14 @@ pub struct AppLimits {
     pub timestamp_tolerance: Duration,
 }
 
+impl AppLimits {
+    /// Whether what may be asked over HTTP is the same.
+    pub(super) fn has_rates_of(&self, other: &Self) -> bool {
+        let rates = |limits: &Self| (limits.publishes_per_second, limits.reads_per_second, limits.max_batch);
+        rates(self) == rates(other)
+    }
+}
+
 impl Default for AppLimits {
     fn default() -> Self {
         Self {

@@ -42,6 +42,8 @@ pub use compose::{Both, Only};
 pub use configured_holds::{
     ConfiguredHolds, Guest, HoldLimits, HoldRule, HoldRuleError, Means, Misfit, Occasion, OnMismatch, PrincipalFrom,
 };
+#[cfg(test)]
+pub(crate) use conn::tests as conn_tests;
 pub use conn::{Conn, ConnState, NewConn};
 pub use handler::{ClientEvent, ConnectionError, Handler, Handshake, NeverOpened, Stage, Subscribe};
 pub use histogram::{Histogram, HistogramView};

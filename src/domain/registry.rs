@@ -5,7 +5,10 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -29,9 +32,9 @@ pub(super) struct Registry {
     shards: Box<[Shard]>,
     hasher: RandomState,
     /// Most distinct users on one presence channel.
-    max_members: usize,
+    max_members: AtomicUsize,
     /// Whether subscribers are told how many they are.
-    tell_count: bool,
+    tell_count: AtomicBool,
     /// Who is told what happens.
     watch: OnceLock<Arc<dyn ChannelWatch>>,
 }
@@ -41,8 +44,8 @@ impl Registry {
         Self {
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             hasher: RandomState::new(),
-            max_members,
-            tell_count,
+            max_members: AtomicUsize::new(max_members),
+            tell_count: AtomicBool::new(tell_count),
             watch: OnceLock::new(),
         }
     }
@@ -52,9 +55,15 @@ impl Registry {
         let _ = self.watch.set(watch);
     }
 
+    /// For everything from here on; who is on a channel already stays.
+    pub(super) fn set_rules(&self, max_members: usize, tell_count: bool) {
+        self.max_members.store(max_members, Ordering::Relaxed);
+        self.tell_count.store(tell_count, Ordering::Relaxed);
+    }
+
     fn rules(&self, name: &ChannelName) -> Rules<'_> {
-        let tell_count = self.tell_count && !name.kind().is_presence();
-        Rules { max_members: self.max_members, tell_count, watch: self.watch.get().map(Arc::as_ref) }
+        let tell_count = !name.kind().is_presence() && self.tell_count.load(Ordering::Relaxed);
+        Rules { max_members: self.max_members.load(Ordering::Relaxed), tell_count, watch: self.watch.get().map(Arc::as_ref) }
     }
 
     fn hash(&self, name: &ChannelName) -> u64 {
@@ -170,8 +179,9 @@ impl Registry {
 
     /// What time brings to every channel: see [`Channel::tick`].
     pub(super) fn tick(&self, now: Instant) {
+        let tell_count = self.tell_count.load(Ordering::Relaxed);
         for shard in &self.shards {
-            let channels: Vec<_> = shard.read().iter().filter(|c| self.tell_count || c.name().kind().cache).cloned().collect();
+            let channels: Vec<_> = shard.read().iter().filter(|c| tell_count || c.name().kind().cache).cloned().collect();
             for channel in channels.iter().filter(|channel| channel.tick(self.rules(channel.name()), now) == Left::Empty) {
                 self.forget(channel);
             }

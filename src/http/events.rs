@@ -26,6 +26,8 @@ pub(super) struct Publishing<'a> {
     pub(super) broker: &'a Broker,
     /// The application.
     pub(super) hub: &'a Hub,
+    /// Its keys and limits when the request came.
+    pub(super) app: &'a App,
     /// The body, byte for byte.
     pub(super) body: &'a [u8],
     /// Headers are not signed.
@@ -52,7 +54,7 @@ pub(super) async fn publish_batch(signed: Signed) -> HttpResponse {
 }
 
 fn publishing(signed: &Signed) -> Publishing<'_> {
-    Publishing { broker: &signed.broker, hub: &signed.hub, body: &signed.body, headers: signed.request.headers() }
+    Publishing { broker: &signed.broker, hub: &signed.hub, app: &signed.app, body: &signed.body, headers: signed.request.headers() }
 }
 
 /// One event, for some channels.
@@ -60,7 +62,7 @@ fn publishing(signed: &Signed) -> Publishing<'_> {
 /// # Errors
 /// [`ApiError`]; nothing was delivered then.
 pub(super) fn deliver_one(asked: Publishing<'_>) -> Result<Json, ApiError> {
-    let event = check(&EventFields::parse(asked.body)?, asked.hub.app())?;
+    let event = check(&EventFields::parse(asked.body)?, asked.app)?;
     make_way(asked, 1)?;
     deliver(asked, std::slice::from_ref(&event));
     let Some(info) = event.info else { return Ok(NOTHING) };
@@ -80,7 +82,7 @@ struct BatchAnswer {
 /// # Errors
 /// [`ApiError`]; nothing was delivered then.
 pub(super) fn deliver_batch(asked: Publishing<'_>) -> Result<Json, ApiError> {
-    let app = asked.hub.app();
+    let app = asked.app;
     let items = fields::batch(asked.body, app.limits.max_batch)?;
     let events = items.iter().map(|item| check(item, app)).collect::<Result<Vec<_>, _>>()?;
     make_way(asked, events.len())?;
@@ -98,7 +100,7 @@ pub(super) fn deliver_batch(asked: Publishing<'_>) -> Result<Json, ApiError> {
 
 /// Delivers what may be delivered, inside a span for those who trace.
 fn deliver(asked: Publishing<'_>, events: &[Checked<'_>]) {
-    let span = trace::publishing(&asked.hub.app().id, asked.headers, events.len());
+    let span = trace::publishing(&asked.app.id, asked.headers, events.len());
     if let [event] = events
         && let Some(channel) = event.publication.channels().first()
     {

@@ -3,7 +3,7 @@
 //! What goes this way is exactly what the routes of [`super::configure`] would take; everything else, also a publish in another form (an
 //! escaped path, another method), is left to them.
 
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
@@ -87,15 +87,16 @@ impl Express {
         let app_id = request.path().get(publish.app_id).unwrap_or_default();
         let claimed = Claimed { request, app_id: Some(Cow::Borrowed(app_id)), broker, settings };
         let mut charged = None;
-        let response = match claimed.prove(payload, |hub, bytes_in| charged = Some((hub, bytes_in))).await {
-            Ok(Proved { hub, body, .. }) => {
-                answer(deliver(publish.route, Publishing { broker, hub, body: &body, headers: request.headers() }), app_id)
-            }
+        let response = match claimed.prove(payload, |hub, bytes_in| charged = Some((Arc::clone(hub), bytes_in))).await {
+            Ok(Proved { by, body, .. }) => answer(
+                deliver(publish.route, Publishing { broker, hub: &by.hub, app: &by.app, body: &body, headers: request.headers() }),
+                app_id,
+            ),
             // Only ids that exist are written to the log.
             Err(error) => error.logged(broker.app(app_id).map_or("-", |_| app_id)).error_response(),
         };
         if let Some((hub, bytes_in)) = charged {
-            account(hub, bytes_in, &response);
+            account(&hub, bytes_in, &response);
         }
         response
     }

@@ -34,6 +34,8 @@ pub(super) struct Signed {
     pub(super) broker: Broker,
     /// The application.
     pub(super) hub: Arc<Hub>,
+    /// Its keys and limits when the request came.
+    pub(super) app: Arc<App>,
     /// The body, byte for byte.
     pub(super) body: Bytes,
     params: Vec<(String, String)>,
@@ -47,7 +49,7 @@ pub(super) type Json = Cow<'static, str>;
 impl Signed {
     /// The application's keys and limits.
     pub(super) fn app(&self) -> &App {
-        self.hub.app()
+        &self.app
     }
 
     /// A parameter of the query that is not part of the authentication, decoded.
@@ -91,20 +93,20 @@ impl FromRequest for Signed {
 
 async fn verified(request: HttpRequest, payload: dev::Payload) -> Result<Signed, ApiError> {
     let verified = verify(&request, payload).await;
-    let (broker, hub, body, params) = verified.map_err(|error| error.logged(&known_app_id(&request)))?;
-    Ok(Signed { broker, hub, body, params, request })
+    let (broker, Proving { hub, app }, body, params) = verified.map_err(|error| error.logged(&known_app_id(&request)))?;
+    Ok(Signed { broker, hub, app, body, params, request })
 }
 
-type Verified = (Broker, Arc<Hub>, Bytes, Vec<(String, String)>);
+type Verified = (Broker, Proving, Bytes, Vec<(String, String)>);
 
 async fn verify(request: &HttpRequest, payload: dev::Payload) -> Result<Verified, ApiError> {
     let (broker, settings) = (data::<Broker>(request)?, data::<HttpSettings>(request)?);
     let claimed = Claimed { request, app_id: segment(request, "app_id"), broker, settings };
     let account = |hub: &Arc<Hub>, bytes_in| drop(request.extensions_mut().insert(Account { hub: Arc::clone(hub), bytes_in }));
-    let Proved { hub, query, body } = claimed.prove(payload, account).await?;
+    let Proved { by, query, body } = claimed.prove(payload, account).await?;
     let params = query.iter().filter(|(name, _)| !AUTHENTICATION.contains(name));
     let params = params.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    Ok((broker.clone(), Arc::clone(hub), body, params))
+    Ok((broker.clone(), by, body, params))
 }
 
 /// A request before anything of it is believed.
@@ -119,10 +121,18 @@ pub(super) struct Claimed<'a> {
     pub(super) settings: &'a HttpSettings,
 }
 
+/// An application, and what a request of it is judged by from its first byte to its answer, though it be changed meanwhile.
+pub(super) struct Proving {
+    /// Its live state.
+    pub(super) hub: Arc<Hub>,
+    /// Its keys and limits.
+    pub(super) app: Arc<App>,
+}
+
 /// What has proved to come from an application.
 pub(super) struct Proved<'a> {
-    /// The application.
-    pub(super) hub: &'a Arc<Hub>,
+    /// Who.
+    pub(super) by: Proving,
     /// The query.
     pub(super) query: Query<'a>,
     /// The body, byte for byte.
@@ -135,10 +145,10 @@ impl<'a> Claimed<'a> {
     ///
     /// # Errors
     /// The first check that fails.
-    pub(super) async fn prove(&self, payload: dev::Payload, mut account: impl FnMut(&'a Arc<Hub>, usize)) -> Result<Proved<'a>, ApiError> {
+    pub(super) async fn prove(&self, payload: dev::Payload, mut account: impl FnMut(&Arc<Hub>, usize)) -> Result<Proved<'a>, ApiError> {
         let (request, limit) = (self.request, self.settings.max_request_bytes);
         let headers = request.headers();
-        let (hub, query) = match self.caller(unix_now()) {
+        let (by, query) = match self.caller(unix_now()) {
             Ok(caller) => caller,
             Err(refusal) => {
                 // A stranger's body is read, or the connection would have to be closed, but it is not kept.
@@ -146,21 +156,21 @@ impl<'a> Claimed<'a> {
                 return Err(refusal);
             }
         };
-        account(hub, 0);
+        account(&by.hub, 0);
         let body = body::keep(payload, headers, limit).await?;
-        account(hub, body.len());
+        account(&by.hub, body.len());
         check_body(&query, &body)?;
-        if !hub.app().enabled {
+        if !by.app.enabled {
             return Err(ApiError::AppDisabled);
         }
         if request.method().is_safe() {
-            hub.rates().read().map_err(|limit| ApiError::TooFast { what: "requests", limit })?;
+            by.hub.rates().read().map_err(|limit| ApiError::TooFast { what: "requests", limit })?;
         }
-        Ok(Proved { hub, query, body })
+        Ok(Proved { by, query, body })
     }
 
     /// The application a request comes from, once everything is proved that can be proved without the body.
-    fn caller(&self, now: u64) -> Result<(&'a Arc<Hub>, Query<'a>), ApiError> {
+    fn caller(&self, now: u64) -> Result<(Proving, Query<'a>), ApiError> {
         let Self { request, app_id, broker, settings } = self;
         let (request, broker): (&'a HttpRequest, &'a Broker) = (request, broker);
         let named = app_id.as_ref().map(|id| broker.app(id).ok_or(ApiError::UnknownApp)).transpose()?;
@@ -169,9 +179,10 @@ impl<'a> Claimed<'a> {
             Some(hub) => hub,
             None => broker.app_by_key(param(&query, KEY)?).ok_or(ApiError::UnknownKey)?,
         };
+        let app = hub.app();
         let path = without_prefix(request.path(), &settings.path_prefix);
-        Claim { method: request.method().as_str(), path, query: &query }.check_head(hub.app(), now)?;
-        Ok((hub, query))
+        Claim { method: request.method().as_str(), path, query: &query }.check_head(&app, now)?;
+        Ok((Proving { hub, app }, query))
     }
 }
 

@@ -105,7 +105,7 @@ impl Desk {
     }
 
     /// The live state of the development application.
-    fn app(&self) -> Result<&Arc<Hub>, DeskError> {
+    fn app(&self) -> Result<Arc<Hub>, DeskError> {
         self.0.broker.app(&self.0.app_id).ok_or(DeskError::NoApp)
     }
 

@@ -74,8 +74,8 @@ pub(super) async fn drain(broker: &Broker, settings: &DrainSettings, lifecycle: 
     tracing::info!(took_ms, "Drained in {took_ms} ms");
 }
 
-fn live_connections(broker: &Broker) -> impl Iterator<Item = Conn> + '_ {
-    broker.apps().flat_map(|hub| hub.connections(None, usize::MAX))
+fn live_connections(broker: &Broker) -> impl Iterator<Item = Conn> {
+    broker.apps().into_iter().flat_map(|hub| hub.connections(None, usize::MAX))
 }
 
 fn send_away(conn: &Conn) {

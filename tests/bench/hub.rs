@@ -36,7 +36,7 @@ pub(crate) fn subscriber(hub: &Hub, channel: &ChannelName, n: u128) -> Conn {
     let now = Instant::now();
     let new = NewConn {
         socket_id: SocketId::from_random(n + 1),
-        app: Arc::clone(hub.app()),
+        app: hub.app(),
         remote_ip: None,
         worker: 0,
         max_outbox_bytes: 1 << 20,

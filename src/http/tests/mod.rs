@@ -30,7 +30,7 @@ fn conn(broker: &Broker, n: u64) -> Conn {
     let hub = broker.app("app-id").unwrap();
     let conn = Conn::new(NewConn {
         socket_id: SocketId::parse(&format!("{n}.{n}")).unwrap().unwrap(),
-        app: Arc::clone(hub.app()),
+        app: hub.app(),
         remote_ip: Some([127, 0, 0, 1].into()),
         worker: 0,
         max_outbox_bytes: 1 << 20,

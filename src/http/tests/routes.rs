@@ -347,6 +347,6 @@ async fn health_follows_the_broker() {
     broker.start_draining();
     assert_eq!((status("/").await, status("/up").await, status("/ready").await, status("/accept-traffic").await), (200, 200, 503, 503));
     let full = Broker::new([App::for_tests()], 1);
-    let _place = full.admit(full.app("app-id").unwrap(), &conn(&super::broker(), 1)).unwrap();
+    let _place = full.admit(&full.app("app-id").unwrap(), &conn(&super::broker(), 1)).unwrap();
     assert_eq!(ask(&full, Method::GET, "/accept-traffic", "").await.status(), 503);
 }

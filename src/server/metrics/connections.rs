@@ -39,7 +39,8 @@ impl App<'_> {
 impl Collector for Connections {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let page = &mut Page::new(encoder);
-        let mut apps: Vec<_> = self.0.apps().map(|hub| App { id: &hub.app().id, stats: hub.stats(), hub, census: hub.census() }).collect();
+        let hubs = self.0.apps();
+        let mut apps: Vec<_> = hubs.iter().map(|hub| App { id: hub.id(), stats: hub.stats(), hub, census: hub.census() }).collect();
         apps.sort_by_key(|app| app.id);
         self.connections(page, &apps)?;
         self.handshakes(page, &apps)?;

@@ -139,7 +139,7 @@ mod tests {
         for n in 0..10_000_u64 {
             let conn = Conn::new(NewConn {
                 socket_id: SocketId::parse(&format!("{n}.{n}")).unwrap().unwrap(),
-                app: Arc::clone(hub.app()),
+                app: hub.app(),
                 remote_ip: None,
                 worker: 0,
                 max_outbox_bytes: 1 << 20,
