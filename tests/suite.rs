@@ -60,6 +60,7 @@ mod memory;
 mod messages;
 mod metrics;
 mod metrics_prometheus;
+mod openapi;
 mod order;
 mod otlp;
 mod presence;

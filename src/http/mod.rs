@@ -16,6 +16,7 @@ mod health;
 mod info;
 mod locks;
 mod log;
+mod openapi;
 mod params;
 mod query;
 mod signed;
@@ -104,7 +105,8 @@ pub(crate) fn configure(cfg: &mut web::ServiceConfig) {
         .service(health("/up", health::up))
         .service(health("/ready", health::ready))
         .service(health("/ready/holds", health::ready_for_holds))
-        .service(health("/accept-traffic", health::accept_traffic));
+        .service(health("/accept-traffic", health::accept_traffic))
+        .service(health(openapi::PATH, openapi::document));
 }
 
 fn post<F, Args>(path: &'static str, handler: F) -> Resource
@@ -123,7 +125,7 @@ where
     only(path, web::get().to(handler), "GET")
 }
 
-/// Load balancers ask with either method.
+/// Load balancers and tools ask with either method.
 fn health<F, Args>(path: &'static str, handler: F) -> Resource
 where
     F: Handler<Args, Output: Responder + 'static>,
