@@ -11,7 +11,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
-    ChannelWatch, Conn, Seen,
+    ChannelGlance, ChannelWatch, Conn, Seen,
     presence::Presence,
     subscribers::{Subscriber, Subscribers},
 };
@@ -36,6 +36,8 @@ struct State {
     presence: Presence,
     cached: Option<Cached>,
     count: CountNotice,
+    /// Events that were delivered here, since the channel is in memory.
+    events: u64,
     /// When the watch was told of a cache miss.
     missed_at: Option<Instant>,
 }
@@ -236,6 +238,7 @@ impl Channel {
         let frame = delivery.encode(&self.name);
         let mut state = self.live()?;
         let reached = state.subscribers.push_all(&frame, delivery.except);
+        state.events += 1;
         if let Some(sender) = delivery.sender {
             let Delivery { event, data, user_id, .. } = *delivery;
             self.tell(rules, Seen::ClientEvent { event, data, sender, user_id });
@@ -278,6 +281,20 @@ impl Channel {
     pub(super) fn size(&self) -> (usize, usize) {
         let state = self.state.lock();
         (state.subscribers.len(), state.presence.len())
+    }
+
+    /// What there is to say in one line.
+    pub(super) fn glance(&self) -> ChannelGlance {
+        let state = self.state.lock();
+        let (subscriptions, members) = (state.subscribers.len(), state.presence.len());
+        ChannelGlance { name: self.name.clone(), subscriptions, members, events: state.events }
+    }
+
+    /// The first of those who are there, as members and as connections.
+    pub(super) fn attendance(&self, limit: usize) -> (Vec<Member>, Vec<SocketId>) {
+        let state = self.state.lock();
+        let members = state.presence.members().take(limit).cloned().collect();
+        (members, state.subscribers.socket_ids().take(limit).collect())
     }
 
     pub(super) fn user_ids(&self) -> Vec<Arc<str>> {

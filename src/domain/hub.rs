@@ -29,7 +29,7 @@ pub struct Hub {
     /// Counts the replacements: whoever keeps an application looks here whether it is still the one.
     version: AtomicU64,
     connections: Mutex<BTreeMap<SocketId, Conn>>,
-    channels: Registry,
+    pub(super) channels: Registry,
     users: Users,
     counters: Counters,
     rates: RwLock<Arc<Rates>>,

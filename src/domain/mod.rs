@@ -11,6 +11,7 @@ mod channel;
 mod compose;
 mod configured_holds;
 mod conn;
+mod glance;
 mod handler;
 mod histogram;
 mod hold;
@@ -45,6 +46,7 @@ pub use configured_holds::{
 #[cfg(test)]
 pub(crate) use conn::tests as conn_tests;
 pub use conn::{Conn, ConnState, NewConn};
+pub use glance::ChannelGlance;
 pub use handler::{ClientEvent, ConnectionError, Handler, Handshake, NeverOpened, Stage, Subscribe};
 pub use histogram::{Histogram, HistogramView};
 pub(crate) use hold::EventNames;

@@ -16,10 +16,10 @@ use hashbrown::{HashTable, hash_table::Entry};
 use parking_lot::RwLock;
 
 use super::{
-    Census, ChannelWatch,
+    Census, ChannelGlance, ChannelWatch,
     channel::{Channel, ChannelFull, ChannelInfo, Delivery, Join, Joined, Left, Retired, Rules},
 };
-use crate::protocol::{ChannelName, SocketId};
+use crate::protocol::{ChannelName, Member, SocketId};
 
 const SHARDS: usize = 64;
 
@@ -165,6 +165,19 @@ impl Registry {
         let mut occupied: Vec<_> = infos.filter(|(_, info)| info.subscription_count > 0).collect();
         occupied.sort_by(|a, b| a.0.cmp(&b.0));
         occupied
+    }
+
+    /// The occupied channels of one part of the table, in no order; `None` behind the last part.
+    pub(super) fn glance(&self, part: usize) -> Option<Vec<ChannelGlance>> {
+        let channels: Vec<_> = self.shards.get(part)?.read().iter().cloned().collect();
+        Some(channels.iter().map(|channel| channel.glance()).filter(|glance| glance.subscriptions > 0).collect())
+    }
+
+    /// The first of those who are on a channel.
+    pub(super) fn attendance(&self, name: &ChannelName, limit: usize) -> Option<(ChannelGlance, Vec<Member>, Vec<SocketId>)> {
+        let channel = self.find(name)?;
+        let (members, sockets) = channel.attendance(limit);
+        Some((channel.glance(), members, sockets))
     }
 
     /// Counts occupied channels and who is on them, shard by shard.

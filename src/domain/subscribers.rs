@@ -31,6 +31,11 @@ impl Subscribers {
         self.dense.len()
     }
 
+    /// Who is there, in no order.
+    pub(super) fn socket_ids(&self) -> impl Iterator<Item = SocketId> {
+        self.dense.iter().map(|subscriber| subscriber.conn.socket_id())
+    }
+
     fn position(&self, socket_id: SocketId) -> Option<usize> {
         match &self.index {
             Some(index) => index.get(&socket_id).copied(),
