@@ -101,6 +101,14 @@ pub enum Reason {
         /// The longest that is allowed.
         at_most: usize,
     },
+    /// A secret that could be guessed.
+    #[error("has {length} bytes, at least {at_least} are needed")]
+    TooShort {
+        /// Its length in bytes.
+        length: usize,
+        /// The shortest that is allowed.
+        at_least: usize,
+    },
     /// A list with too many entries.
     #[error("has {count} entries, at most {at_most} are allowed")]
     TooMany {

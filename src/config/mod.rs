@@ -31,8 +31,8 @@ pub use rules::Share;
 pub use secret::{Secret, SecretUrl};
 pub use settings::HAS_OTLP;
 pub use settings::{
-    AppLimitSettings, AppSettings, DrainSettings, HandshakeAuth, HeartbeatSettings, HoldPoint, HoldSettings, ListenerKind,
-    ListenerSettings, LogFormat, LogSettings, MetricsSettings, OnDoubt, OtlpSettings, ServerSettings, Settings, StoreKind, StoreSettings,
-    TlsSettings, WebhookEndpointSettings, WebhooksSettings,
+    AppLimitSettings, AppSettings, DashboardSettings, DrainSettings, HandshakeAuth, HeartbeatSettings, HoldPoint, HoldSettings,
+    ListenerKind, ListenerSettings, LogFormat, LogSettings, MetricsSettings, OnDoubt, OtlpSettings, ServerSettings, Settings, StoreKind,
+    StoreSettings, TlsSettings, WebhookEndpointSettings, WebhooksSettings,
 };
 pub use warning::Warning;

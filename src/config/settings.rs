@@ -16,6 +16,7 @@ use super::{
 use crate::domain::words;
 
 mod app;
+mod dashboard;
 mod hold;
 mod listener;
 mod metrics;
@@ -25,6 +26,7 @@ mod tls;
 mod webhook;
 
 pub use app::{AppLimitSettings, AppSettings, HandshakeAuth};
+pub use dashboard::DashboardSettings;
 pub use hold::{HoldPoint, HoldSettings};
 pub use listener::{ListenerKind, ListenerSettings};
 pub use metrics::MetricsSettings;
@@ -66,6 +68,8 @@ section! {
         metrics: MetricsSettings;
         /// Traces for a collector.
         otlp: OtlpSettings;
+        /// The page that shows what is going on.
+        dashboard: DashboardSettings;
     }
     lists {
         /// The applications. Each id and each key occurs once.

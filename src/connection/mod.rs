@@ -31,10 +31,10 @@ use std::sync::Arc;
 
 use actix_web::web;
 
-pub(crate) use doorkeeper::Doorkeeper;
+pub(crate) use doorkeeper::{Doorkeeper, household};
 pub(crate) use express::{Express, express};
 pub(crate) use link::{Handoff, Socket};
-pub(crate) use peer::{TlsPeer, UnixPeer};
+pub(crate) use peer::{Peer, TlsPeer, UnixPeer};
 pub(crate) use settings::ConnectionSettings;
 
 use crate::{

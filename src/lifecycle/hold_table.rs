@@ -160,6 +160,16 @@ impl HoldTable {
         taken.into_iter().filter_map(|id| Some((id, self.drop_hold(id)?.resource))).collect()
     }
 
+    /// What a connection holds, as the store has granted it: resource, lock, and the channel it came with.
+    pub(crate) fn held_by(&self, socket_id: SocketId) -> Vec<(String, Fence, Option<ChannelName>)> {
+        let held = self.by_socket.get(&socket_id).into_iter().flatten().filter_map(|id| {
+            let hold = self.holds.get(id)?;
+            let (Grip::Granted { fence, .. } | Grip::Told { fence }) = hold.state else { return None };
+            Some((hold.resource.clone(), fence, hold.place.channel.clone()))
+        });
+        held.collect()
+    }
+
     /// How many holds a connection has or asks for.
     pub(crate) fn count(&self, socket_id: SocketId) -> usize {
         self.by_socket.get(&socket_id).map_or(0, Vec::len)

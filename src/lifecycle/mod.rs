@@ -37,7 +37,7 @@ pub(crate) use doorbell::DoorbellSettings;
 pub(crate) use handover::{CloseJob, Handover, Job, LettingGo, Owed, Publishing, Which};
 pub(crate) use hold_table::{News, Notice, Place, Taken};
 pub(crate) use hook::{HookFailure, HookStats, guarded};
-pub(crate) use listener::{Batching, BoxedListener, EndpointOptions};
+pub(crate) use listener::{Batching, BoxedListener, EndpointOptions, endpoint_of};
 pub use listener::{Delivered, EventFilter, EventId, Listener, ListenerOptions, Retry, TransactionalListener};
 pub(crate) use listeners::{
     broadcast::{Broadcast, TemplateError},

@@ -8,6 +8,7 @@ use super::{
     LockManager,
     store::{Cursor, EventRow, Fence, LifecycleStore, LockQuery, LockRow, LockState, StoreError},
 };
+use crate::protocol::{ChannelName, SocketId};
 
 /// How long an answer may take before the store counts as down: longer than its own limits, which name the reason.
 const ANSWER_WITHIN: Duration = Duration::from_secs(4);
@@ -45,6 +46,11 @@ impl LockManager {
     /// As [`Self::locks_of`].
     pub(crate) async fn locks_on(&self, app: &str, resource: &str) -> Result<Vec<LockRow>, StoreError> {
         within(locks_on(&**self.store(), app, resource, LOCKS_AT_ONCE)).await
+    }
+
+    /// What a connection of this node holds: resource, lock, and the channel it came with.
+    pub(crate) fn held_by(&self, socket_id: SocketId) -> Vec<(String, Fence, Option<ChannelName>)> {
+        self.table(|table| table.held_by(socket_id))
     }
 
     /// Ends a lock of an application, whoever holds it. After an error it is not known whether that was done: ask again.

@@ -13,8 +13,8 @@ use actix_web::{App, dev, rt, web};
 use tokio::sync::Notify;
 
 use super::{
-    Server, ServerError, hold_rules, locks, locks::Lifecycle, metrics, metrics::Metrics, publisher::Publisher, serving, shutdown, socket,
-    sockets::Sockets, tls::Tls, unix_socket::SocketFile, wiring,
+    Server, ServerError, dashboard::Dashboard, hold_rules, locks, locks::Lifecycle, metrics, metrics::Metrics, publisher::Publisher,
+    serving, shutdown, socket, sockets::Sockets, tls::Tls, unix_socket::SocketFile, wiring,
 };
 use crate::{
     cluster::Broker,
@@ -86,6 +86,8 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
     let http_settings = web::Data::new(wiring::http_settings(&settings));
     let path_prefix = settings.server.path_prefix.clone();
     let (workers, state) = (Arc::new(AtomicUsize::new(0)), broker.clone());
+    let dashboard = Dashboard::try_new(&settings, broker.clone());
+    let has_dashboard = dashboard.is_some();
     let requests = metrics::Requests::default();
     let counted = requests.clone();
     let factory = move || {
@@ -101,11 +103,16 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
             worker: workers.fetch_add(1, Ordering::Relaxed),
             pacer,
         };
+        let all_routes = |scope: &mut web::ServiceConfig| {
+            connection::configure::<H>(scope);
+            http::configure(scope);
+            dashboard.iter().for_each(|dashboard| dashboard.configure(scope));
+        };
         let own_routes = |scope: &mut web::ServiceConfig| {
             if !path_prefix.is_empty() {
-                scope.service(web::scope(&path_prefix).configure(all_routes::<H>));
+                scope.service(web::scope(&path_prefix).configure(all_routes));
             }
-            all_routes::<H>(scope);
+            all_routes(scope);
             routes.iter().for_each(|routes| routes(scope));
         };
         let transport = web::Data::new(transport);
@@ -132,6 +139,10 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
         let mut sockets = Sockets::bind(&settings)?;
         let addrs = sockets.addrs().map_err(ServerError::Serve)?;
         sockets.say(tls.is_some()).map_err(ServerError::Serve)?;
+        if let Some(addr) = addrs.first().filter(|_| has_dashboard) {
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            tracing::info!("Dashboard: {scheme}://{addr}/dashboard");
+        }
         let socket_file = sockets.socket_file.take();
         let running = serving::serve(&settings.server, sockets, tls.as_ref().map(|tls| &tls.config), factory);
         Ok((metrics, signals, addrs, socket_file, running.map_err(ServerError::Serve)?))
@@ -165,11 +176,6 @@ async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError
         metrics,
         _socket_file: socket_file,
     })
-}
-
-fn all_routes<H: Handler>(routes: &mut web::ServiceConfig) {
-    connection::configure::<H>(routes);
-    http::configure(routes);
 }
 
 async fn tick(broker: Broker) {

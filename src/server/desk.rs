@@ -169,7 +169,7 @@ async fn only_from_this_machine(request: ServiceRequest, next: Next<impl Message
 }
 
 /// The `Host` of a request that came to this machine by one of its own names, from nowhere else.
-fn host_of_this_machine(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn host_of_this_machine(headers: &HeaderMap) -> Option<&str> {
     let host = headers.get(header::HOST)?.to_str().ok()?;
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,

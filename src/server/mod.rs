@@ -4,6 +4,7 @@
 
 mod bootstrap;
 mod builder;
+mod dashboard;
 mod desk;
 pub(crate) mod endpoints;
 mod error;

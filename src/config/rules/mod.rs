@@ -25,7 +25,7 @@ pub(super) use ratio::Ratio;
 pub use ratio::Share;
 pub(super) use table::{HeaderMap, TextMap};
 pub(super) use text::{
-    SecretText, Text, address_if_any, directory, file_if_any, host, identifier, log_filter, origin, path_prefix, service_name,
+    SecretText, Text, TokenText, address_if_any, directory, file_if_any, host, identifier, log_filter, origin, path_prefix, service_name,
 };
 pub(super) use url::{UrlText, http_url, no_url_or_http, no_url_or_postgres, store_url};
 pub(super) use word::{Keyword, Word, Words, keywords};

@@ -20,6 +20,8 @@ const MAX_IDENTIFIER: usize = 128;
 pub(super) const PRINTABLE: &str = "printable characters only";
 /// Longest secret, in bytes.
 const MAX_SECRET: usize = 512;
+/// Shortest token, in bytes.
+const MIN_TOKEN: usize = 16;
 
 /// A text of one shape.
 pub(crate) struct Text(pub(crate) fn(&str) -> Result<(), Reason>);
@@ -64,6 +66,35 @@ impl Rule for SecretText {
 
     fn encode(&self, _: &Secret) -> toml::Value {
         toml::Value::String(REDACTED.to_owned())
+    }
+}
+
+/// Nothing, or a secret that nobody guesses. No reason of this rule contains the value.
+pub(crate) struct TokenText;
+
+impl Rule for TokenText {
+    type Value = Secret;
+
+    fn decode(&self, value: &toml::Value) -> Result<Secret, Reason> {
+        SecretText.decode(value)
+    }
+
+    fn check(&self, value: &Secret) -> Result<(), Reason> {
+        let token = value.expose();
+        if token.is_empty() {
+            return Ok(());
+        }
+        SecretText.check(value)?;
+        // It stands in a header, where other characters mean something else to some.
+        only(token, |c| c.is_ascii_graphic(), "visible ASCII characters only, without spaces")?;
+        if token.len() < MIN_TOKEN {
+            return Err(Reason::TooShort { length: token.len(), at_least: MIN_TOKEN });
+        }
+        Ok(())
+    }
+
+    fn encode(&self, value: &Secret) -> toml::Value {
+        if value.expose().is_empty() { toml::Value::String(String::new()) } else { SecretText.encode(value) }
     }
 }
 

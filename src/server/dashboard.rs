@@ -1,0 +1,167 @@
+//! The dashboard: an API for a page that shows what is going on.
+//!
+//! Whoever comes is looked at in [`guard`]; every route stands in [`Dashboard::configure`]. No request takes a lock for long: tables are walked in pieces, and answers are pages.
+
+mod channels;
+mod connections;
+mod console;
+mod deliveries;
+mod error;
+mod guard;
+mod input;
+mod locks;
+mod overview;
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use actix_web::{
+    FromRequest, Handler, Resource, Responder,
+    body::BoxBody,
+    dev::ServiceRequest,
+    middleware::{Next, from_fn},
+    web,
+};
+
+use self::{channels::ChannelLists, error::DashboardError, guard::Guard, overview::StoreLook};
+use crate::{
+    cluster::Broker,
+    config::{HoldPoint, ListenerKind, Settings},
+    domain::Hub,
+    http::RouteTemplate,
+    lifecycle::{Deliveries, LockManager},
+    protocol::ChannelPattern,
+};
+
+/// What requests count as.
+const API_ROUTE: RouteTemplate = RouteTemplate("/dashboard/api");
+
+/// The dashboard of one broker. Cloning is a reference count.
+#[derive(Clone, Debug)]
+pub(super) struct Dashboard(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    broker: Broker,
+    guard: Guard,
+    started: Instant,
+    /// `sqlite`, `postgres`, `memory` or `none`.
+    store: &'static str,
+    /// The channels whose subscription takes a lock, by application.
+    locking: HashMap<String, Vec<ChannelPattern>>,
+    /// Listeners of the configuration, by name.
+    listeners: Vec<(String, ListenerKind)>,
+    channels: ChannelLists,
+    look: StoreLook,
+}
+
+impl Dashboard {
+    /// A dashboard, if somebody may see it: whoever has the token, or this machine in development.
+    pub(super) fn try_new(settings: &Settings, broker: Broker) -> Option<Self> {
+        let guard = Guard::try_new(settings)?;
+        let locking = settings.apps.iter().map(|app| {
+            let holds = app.holds.iter().filter(|hold| hold.at == HoldPoint::Subscribe);
+            (app.id.clone(), holds.filter_map(|hold| ChannelPattern::parse(&hold.channel).ok()).collect())
+        });
+        Some(Self(Arc::new(Inner {
+            broker,
+            guard,
+            started: Instant::now(),
+            store: settings.store.kind().as_str(),
+            locking: locking.collect(),
+            listeners: settings.listeners.iter().map(|listener| (listener.name.clone(), listener.kind)).collect(),
+            channels: ChannelLists::default(),
+            look: StoreLook::default(),
+        })))
+    }
+
+    /// All routes, below whatever they are configured in.
+    pub(super) fn configure(&self, routes: &mut web::ServiceConfig) {
+        let guarded = |is_api: bool| {
+            let dashboard = self.clone();
+            from_fn(move |request: ServiceRequest, next: Next<BoxBody>| {
+                let dashboard = dashboard.clone();
+                async move { dashboard.0.guard.pass(is_api, request, next).await }
+            })
+        };
+        let api = web::scope("/api")
+            .app_data(web::Data::new(self.clone()))
+            .app_data(API_ROUTE)
+            .wrap(guarded(true))
+            .service(get("/overview", overview::show))
+            .service(get("/nodes", overview::nodes))
+            .service(get("/connections", connections::list))
+            .service(get("/connections/{socket_id}", connections::show))
+            .service(post("/connections/{socket_id}/close", connections::close))
+            .service(get("/channels", channels::list))
+            .service(get("/channel", channels::show))
+            .service(get("/locks", locks::list))
+            .service(post("/locks/{fence}/release", locks::release))
+            .service(get("/events", locks::events))
+            .service(get("/listeners", deliveries::listeners))
+            .service(get("/parked", deliveries::parked))
+            .service(get("/webhooks", deliveries::webhooks))
+            .service(get("/webhooks/dead", deliveries::dead))
+            .service(post("/webhooks/dead/{id}/replay", deliveries::replay))
+            .service(post("/webhooks/dead/{id}/drop", deliveries::forget))
+            .service(post("/webhooks/replay", deliveries::replay_all))
+            .service(post("/webhooks/drop", deliveries::forget_all))
+            .service(post("/publish", console::publish))
+            .service(post("/auth", console::authorize))
+            .default_service(web::to(async || DashboardError::UnknownPath.response()));
+        routes.service(web::scope("/dashboard").service(api));
+    }
+
+    fn app(&self, id: &str) -> Result<Arc<Hub>, DashboardError> {
+        let hub = self.0.broker.app(id).ok_or(DashboardError::UnknownApp)?;
+        Ok(Arc::clone(hub))
+    }
+
+    fn locks(&self) -> Result<&LockManager, DashboardError> {
+        self.0.broker.locks().ok_or(DashboardError::NoStore)
+    }
+
+    fn deliveries(&self) -> Result<&Deliveries, DashboardError> {
+        self.0.broker.deliveries().ok_or(DashboardError::NoStore)
+    }
+}
+
+fn get<F, Args>(path: &'static str, handler: F) -> Resource
+where
+    F: Handler<Args, Output: Responder + 'static>,
+    Args: FromRequest + 'static,
+{
+    let other = || async || DashboardError::Method { allow: "GET" }.response();
+    web::resource(path).route(web::get().to(handler)).default_service(web::to(other()))
+}
+
+fn post<F, Args>(path: &'static str, handler: F) -> Resource
+where
+    F: Handler<Args, Output: Responder + 'static>,
+    Args: FromRequest + 'static,
+{
+    let other = || async || DashboardError::Method { allow: "POST" }.response();
+    web::resource(path).route(web::post().to(handler)).default_service(web::to(other()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{AppSettings, Secret};
+
+    #[test]
+    fn it_is_there_in_development_on_loopback_or_with_a_token() {
+        let there = |settings: &Settings| Dashboard::try_new(settings, Broker::new([], 0)).is_some();
+        let mut settings = Settings::default();
+        assert!(there(&settings));
+        settings.server.host = "0.0.0.0".to_owned();
+        assert!(!there(&settings), "others could come");
+        settings.server.host = "127.0.0.1".to_owned();
+        settings.apps = vec![AppSettings::new("shop", "shop-key", "a secret of its own")];
+        assert!(!there(&settings), "nobody has asked for it");
+        settings.server.host = "0.0.0.0".to_owned();
+        settings.dashboard.token = Secret::new("sixteen-or-more-of-them");
+        assert!(there(&settings));
+        settings.dashboard.enabled = false;
+        assert!(!there(&settings));
+    }
+}
