@@ -50,7 +50,7 @@ export class AuthServer {
   }
 
   #authorise(socket, channel, user, wish) {
-    if (!channel.startsWith('presence-') || wish === 'no-channel-data') return this.sdk.authorizeChannel(socket, channel);
+    if ((!channel.startsWith('presence-') && wish !== 'member') || wish === 'no-channel-data') return this.sdk.authorizeChannel(socket, channel);
     const user_id = wish === 'numeric-id' ? Number(user) : user;
     return this.sdk.authorizeChannel(socket, channel, { user_id, user_info: this.users[user]?.info });
   }

@@ -131,14 +131,16 @@ function parsed(line) {
   }
 }
 
-function toml({ apps = [APP], drain = {}, ...sections }) {
+function toml({ apps = [APP], drain = {}, listeners = [], ...sections }) {
   const all = { drain: { grace: '10s', spread: '100ms', ...drain }, ...sections };
   const lines = Object.entries(all).flatMap(([name, values]) => [`[${name}]`, ...pairs(values)]);
-  for (const { limits, webhooks = [], ...settings } of apps) {
+  for (const { limits, holds = [], webhooks = [], ...settings } of apps) {
     lines.push('[[apps]]', ...pairs(settings));
     if (limits) lines.push('[apps.limits]', ...pairs(limits));
+    for (const rule of holds) lines.push('[[apps.holds]]', ...pairs(rule));
     for (const endpoint of webhooks) lines.push('[[apps.webhooks]]', ...pairs(endpoint));
   }
+  for (const listener of listeners) lines.push('[[listeners]]', ...pairs(listener));
   return `${lines.join('\n')}\n`;
 }
 

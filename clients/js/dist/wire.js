@@ -1,0 +1,2 @@
+// What the broker says on the channel. Nothing here but types.
+export {};
