@@ -61,6 +61,14 @@ pub mod docs {
     pub mod performance {}
     #[doc = include_str!("docs/decisions/0001-the-outbox-ends-connections.md")]
     pub mod decision_0001 {}
+
+    /// Step by step, each command and each piece of code run by a test. Files lie beside each other and rustdoc's pages do not, so
+    /// the links of the guides have their targets in `links.md` for rustdoc, and at the end of each file for its readers.
+    pub mod guides {
+        #[doc = include_str!("docs/guides/links.md")]
+        #[doc = include_str!("docs/guides/first-hour.md")]
+        pub mod first_hour {}
+    }
 }
 
 /// Compiles the Rust in README.

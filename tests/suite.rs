@@ -31,6 +31,7 @@ mod faults;
 mod framing;
 mod fuzz;
 mod garbage;
+mod guides;
 mod handlers;
 mod handlers_broker;
 mod handlers_causes;

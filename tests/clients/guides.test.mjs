@@ -1,0 +1,133 @@
+// What README and src/docs/guides say in JavaScript, PHP, Python and HTML, run as it stands there, in Chromium, Node and PHP, against the
+// real binary. The other languages: tests/guides.rs.
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, suite, test } from 'node:test';
+import { AuthServer } from './support/auth-server.mjs';
+import { APP, Broker } from './support/broker.mjs';
+import { at, blocks, built, dotenv, file, named, snippet, unused } from './support/guides.mjs';
+import { LIBRARIES, launch, open, run, shell } from './support/guides-browser.mjs';
+import { php } from './support/guides-laravel.mjs';
+import { RawSocket } from './support/raw-socket.mjs';
+import { jsonOf, serverSdk } from './support/server-sdk.mjs';
+import { eventually, eventuallyEqual } from './support/waiting.mjs';
+
+const FIRST_HOUR = 'src/docs/guides/first-hour.md';
+// Of no application is one for development, with its rule for private-order.{order_id}.
+let broker, sdk, auth, browser, place;
+
+before(async () => {
+  broker = await Broker.start({ apps: [] });
+  sdk = serverSdk(broker, APP);
+  auth = await AuthServer.start(sdk);
+  for (const [path, text] of Object.entries({ ...LIBRARIES, '/page.html': shell() })) auth.pages.set(path, text);
+  browser = await launch();
+  place = mkdtempSync(join(tmpdir(), 'holdline-guides-'));
+});
+
+after(async () => {
+  await browser?.close();
+  await auth?.stop();
+  await broker?.stop();
+  rmSync(place, { recursive: true, force: true });
+});
+
+const page = (t, user) => open(t, browser, `${auth.url}/page.html`, { user });
+const fine = (...all) => assert.deepEqual(all.map(({ wrong }) => wrong), all.map(() => []));
+/** Publishes until the page has taken it: its subscription may still be under way. */
+const until = (what, publish, seen) => eventually(what, async () => {
+  await publish();
+  return seen();
+}, { every: 100 });
+
+suite('README', () => {
+  const echo = () => snippet('readme-echo', { 6001: broker.port });
+
+  test('Echo in a page', async (t) => {
+    const ada = await page(t, '42');
+    await run(ada, echo());
+    await ada.evaluate(() => { window.seen = []; window.Echo.channel('orders').listen('.OrderShipped', (data) => window.seen.push(data)); });
+    await until('it is heard', () => sdk.trigger('orders', 'OrderShipped', { id: 42 }), () => ada.evaluate(() => window.seen[0]?.id === 42));
+    fine(ada);
+  });
+
+  test('the page of an order: mine, somebody else\'s, free, taken over', async (t) => {
+    const block = snippet('readme-page');
+    const somebody = async (user) => {
+      const one = await page(t, user);
+      await one.evaluate(() => {
+        window.calls = [];
+        for (const name of ['edit', 'watch', 'offer']) window[name] = (value) => window.calls.push([name, typeof value]);
+        window.stop = (value) => window.calls.push(['stop', value]);
+      });
+      await run(one, echo(), block);
+      return one;
+    };
+    const calls = (one) => one.evaluate(() => window.calls);
+    const ada = await somebody('42');
+    await eventuallyEqual('Ada edits', () => calls(ada), [['edit', 'number']]);
+    const linus = await somebody('7');
+    await eventuallyEqual('Linus watches', () => calls(linus), [['watch', 'string']]);
+    const { locks: [{ fence }] } = await jsonOf(sdk.get({ path: '/locks' }));
+    await sdk.post({ path: `/locks/${fence}/release`, body: {} });
+    await eventuallyEqual('Ada has lost it', () => calls(ada), [['edit', 'number'], ['stop', 'Somebody took it over']]);
+    await eventuallyEqual('Linus may have it', () => calls(linus), [['watch', 'string'], ['offer', 'string']]);
+    fine(ada, linus);
+  });
+
+  test('publishing from Node', async (t) => {
+    const raw = await RawSocket.established(t, broker);
+    await raw.subscribe('orders');
+    const block = snippet('readme-node', { 6001: broker.port });
+    const Async = (async () => {}).constructor;
+    await at(block, () => new Async('require', block.text)(createRequire(import.meta.url)));
+    assert.equal((await raw.frame('OrderShipped')).data, '{"id":42}');
+  });
+});
+
+suite('the first hour', () => {
+  test('a page that is a file', async (t) => {
+    const path = join(place, 'page.html');
+    writeFileSync(path, snippet('first-hour-page', { 6001: broker.port }).text);
+    const ada = await open(t, browser, `file://${path}`);
+    await eventuallyEqual('it is connected', () => ada.locator('#state').textContent(), 'connected');
+    const lines = () => ada.locator('#orders li').allTextContents();
+    await until('it is in the list', () => sdk.trigger('orders', 'OrderShipped', { id: 43 }), async () => (await lines())[0] === 'order 43 is shipped');
+    fine(ada);
+  });
+
+  test('an application of Laravel\'s: its .env, its Echo, its event, its route', async (t) => {
+    const variables = dotenv(file(FIRST_HOUR, '.env', { 6001: broker.port }));
+    const ada = await page(t, '42');
+    await run(ada, built(snippet('first-hour-echo'), variables));
+    const [event, route] = [snippet('first-hour-event'), snippet('first-hour-route')];
+    const [dispatched] = await at(route, () => php(place, { files: [event], routes: route, request: ['GET', '/ship/42'] }));
+    assert.deepEqual(dispatched, { event: 'App\\Events\\OrderShipped', channel: 'orders', data: { id: 42 }, now: true });
+    const broadcast = () => sdk.trigger(dispatched.channel, dispatched.event, dispatched.data);
+    await until('the console says so', broadcast, () => ada.said.includes('order 42 is shipped'));
+    fine(ada);
+  });
+});
+
+suite('the runner', () => {
+  test('a block without a test, a name that is used twice, a name that nobody has', () => {
+    const page = (text) => blocks('page.md', text);
+    assert.throws(() => named(page('\n```php\n<?php\n```\n')), /page\.md:2: a block of php that no test names/);
+    const twice = '<!-- test: a -->\n```js\n1;\n```\n';
+    assert.throws(() => named(page(twice + twice)), /page\.md:6: a is already page\.md:2/);
+    assert.throws(() => snippet('no-such-block'), /no guide has a block called no-such-block/);
+    assert.throws(() => snippet('readme-node', { 'no such text': '' }), /README\.md:\d+: there is no no such text in it/);
+  });
+
+  test('what goes wrong in a page or in PHP is said with its place', async (t) => {
+    const one = await page(t, '42');
+    await assert.rejects(run(one, { place: 'page.md:7', text: 'noSuchFunction();' }), /page\.md:7: it did not run to its end: .*noSuchFunction/);
+    const bad = { place: 'page.md:9', text: '<?php\nno_such_function();\n' };
+    await assert.rejects(at(bad, () => php(place, { files: [], routes: bad, request: ['GET', '/'] })), /page\.md:9: .*no_such_function/s);
+  });
+
+  test('every block that is named was used', () => assert.deepEqual(unused(), []));
+});
