@@ -112,8 +112,7 @@ impl Dashboard {
     }
 
     fn app(&self, id: &str) -> Result<Arc<Hub>, DashboardError> {
-        let hub = self.0.broker.app(id).ok_or(DashboardError::UnknownApp)?;
-        Ok(Arc::clone(hub))
+        self.0.broker.app(id).ok_or(DashboardError::UnknownApp)
     }
 
     fn locks(&self) -> Result<&LockManager, DashboardError> {

@@ -61,9 +61,9 @@ async fn look(locks: &LockManager) -> Result<Sample, StoreError> {
 
 /// One application. Counts only grow; a page makes rates of them.
 #[derive(Serialize)]
-struct App<'a> {
-    id: &'a str,
-    key: &'a str,
+struct App {
+    id: String,
+    key: String,
     enabled: bool,
     client_events: bool,
     connections: usize,
@@ -83,15 +83,15 @@ struct App<'a> {
     http_calls: u64,
 }
 
-impl<'a> App<'a> {
-    fn of(hub: &'a Hub) -> Self {
+impl App {
+    fn of(hub: &Hub) -> Self {
         let (app, stats, census) = (hub.app(), hub.stats(), hub.census());
         let (channels, subscriptions) =
             census.channels().fold((0, 0), |(channels, subs), (_, kind)| (channels + kind.occupied, subs + kind.subscriptions));
         let traffic = stats.traffic();
         Self {
-            id: &app.id,
-            key: &app.key,
+            id: app.id.to_string(),
+            key: app.key.to_string(),
             enabled: app.enabled,
             client_events: app.client_events,
             connections: census.connections(ConnState::Active),
@@ -117,9 +117,8 @@ impl<'a> App<'a> {
 pub(super) async fn show(asked: Asked) -> Answer {
     let Dashboard(inner) = &**asked.dashboard;
     let broker = &inner.broker;
-    let hubs: Vec<_> = broker.apps().collect();
-    let mut apps: Vec<App<'_>> = hubs.iter().map(|hub| App::of(hub)).collect();
-    apps.sort_by(|one, other| one.id.cmp(other.id));
+    let mut apps: Vec<App> = broker.apps().iter().map(|hub| App::of(hub)).collect();
+    apps.sort_by(|one, other| one.id.cmp(&other.id));
     let max = broker.max_connections();
     let memory = broker.outbox_memory();
     let store = match broker.locks() {
