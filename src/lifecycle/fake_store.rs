@@ -198,6 +198,10 @@ impl LifecycleStore for FakeStore {
         set_parked_reason(name: &'a str, shard: Shard, position: i64, reason: ParkReason) -> bool;
         dead(query: &'a DeadQuery) -> Vec<ParkedRow>;
         forget_dead(keep: Duration, limit: u32) -> u64;
+        app_version() -> i64;
+        apps() -> AppTable;
+        put_app(app: &'a AppRow, expected: Option<i64>) -> AppWrite;
+        delete_app(id: &'a str) -> bool;
     }
 }
 

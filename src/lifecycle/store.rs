@@ -14,6 +14,7 @@
 //! Which store it is, is read from the configuration, and the broker would otherwise carry a type parameter through every layer.
 //! The price is one box per call, beside a round trip to a database.
 
+mod apps;
 mod bell;
 mod census;
 mod columns;
@@ -44,6 +45,7 @@ use std::{fmt, time::Duration};
 
 use futures_util::future::BoxFuture;
 
+pub use apps::{AppRow, AppTable, AppWrite};
 pub use bell::{Bell, Ring};
 pub use census::StoreCensus;
 pub use consumer::{Ack, Claim, ConsumerRow, DeadQuery, Delivery, ParkedPlace, ParkedRow, StartAt, Step};
@@ -225,6 +227,18 @@ pub trait LifecycleStore: Send + Sync + fmt::Debug {
 
     /// As [`Self::drop_consumer`], but only if nobody has owned any of its shards for so long. False if somebody has.
     fn drop_orphan<'a>(&'a self, name: &'a str, idle: Duration) -> StoreFuture<'a, bool>;
+
+    /// Changes with every change of the applications.
+    fn app_version(&self) -> StoreFuture<'_, i64>;
+
+    /// All applications, by id.
+    fn apps(&self) -> StoreFuture<'_, AppTable>;
+
+    /// Writes an application: a new one, or, with `expected`, one that is still at that version. Its own version and time are ignored.
+    fn put_app<'a>(&'a self, app: &'a AppRow, expected: Option<i64>) -> StoreFuture<'a, AppWrite>;
+
+    /// Deletes an application. False if there is none.
+    fn delete_app<'a>(&'a self, id: &'a str) -> StoreFuture<'a, bool>;
 
     /// Wakes those who [listen](Self::listen) on other nodes. Nothing is lost if it fails: they look by themselves, later.
     fn ring(&self) -> StoreFuture<'_, ()> {

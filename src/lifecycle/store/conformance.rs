@@ -1,5 +1,6 @@
 //! What every store must do, run over all of them: each case is a function that gets a fresh store.
 
+mod apps;
 mod batches;
 #[path = "../../../tests/support/postgres.rs"]
 pub(in crate::lifecycle) mod cluster;
@@ -54,6 +55,9 @@ over_all_stores! {
     outcomes::sweeping_a_stopped_node_is_bounded,
     outcomes::a_cursor_walks_the_whole_log_once,
     outcomes::a_batch_answers_as_its_ops_would_one_by_one,
+    apps::an_application_is_kept_as_it_was_given,
+    apps::a_write_is_done_only_on_what_its_writer_has_seen,
+    apps::every_change_of_applications_moves_the_version,
     batches::a_batch_does_what_its_ops_would_one_by_one,
     consumers::two_workers_cannot_both_move_on,
     consumers::a_lease_that_a_clock_step_made_endless_is_ignored,

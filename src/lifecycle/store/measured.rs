@@ -6,9 +6,9 @@ use std::{
 };
 
 use super::{
-    Ack, Answer, Bell, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, DeadQuery, Delivery, EventRow, Fence, HeldHold, HoldDigest,
-    Incarnation, Lane, LifecycleStore, LockQuery, LockRow, NewNode, NodeRow, NodeView, ParkReason, ParkedRow, ReleaseOp, Shard, Sightings,
-    StartAt, Step, StoreCensus, StoreError, StoreFuture, Swept,
+    Ack, Answer, AppRow, AppTable, AppWrite, Bell, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, DeadQuery, Delivery, EventRow, Fence,
+    HeldHold, HoldDigest, Incarnation, Lane, LifecycleStore, LockQuery, LockRow, NewNode, NodeRow, NodeView, ParkReason, ParkedRow,
+    ReleaseOp, Shard, Sightings, StartAt, Step, StoreCensus, StoreError, StoreFuture, Swept,
 };
 use crate::domain::{Histogram, HistogramView};
 
@@ -159,6 +159,10 @@ measured! {
     rewind(name: &'a str, to: &'a Cursor) -> ();
     drop_consumer(name: &'a str) -> bool;
     drop_orphan(name: &'a str, idle: Duration) -> bool;
+    app_version() -> i64;
+    apps() -> AppTable;
+    put_app(app: &'a AppRow, expected: Option<i64>) -> AppWrite;
+    delete_app(id: &'a str) -> bool;
     ring() -> ();
     listen() -> Option<Box<dyn Bell>>;
     census() -> StoreCensus;

@@ -54,9 +54,9 @@ macro_rules! migrations {
     };
 }
 
-pub(super) const POSTGRES: &[Migration] = migrations!("postgres": 1 "0001_nodes", 2 "0002_locks_and_holds", 3 "0003_event_log", 4 "0004_consumers", 5 "0005_held", 6 "0006_occupancy", 7 "0007_dead_letters",);
+pub(super) const POSTGRES: &[Migration] = migrations!("postgres": 1 "0001_nodes", 2 "0002_locks_and_holds", 3 "0003_event_log", 4 "0004_consumers", 5 "0005_held", 6 "0006_occupancy", 7 "0007_dead_letters", 8 "0008_apps",);
 
-pub(super) const SQLITE: &[Migration] = migrations!("sqlite": 1 "0001_nodes", 2 "0002_locks_and_holds", 3 "0003_event_log", 4 "0004_consumers", 5 "0005_held", 6 "0006_occupancy", 7 "0007_dead_letters",);
+pub(super) const SQLITE: &[Migration] = migrations!("sqlite": 1 "0001_nodes", 2 "0002_locks_and_holds", 3 "0003_event_log", 4 "0004_consumers", 5 "0005_held", 6 "0006_occupancy", 7 "0007_dead_letters", 8 "0008_apps",);
 
 impl Migration {
     /// SHA-256 of the text, in hexadecimal.

@@ -4,6 +4,7 @@
 //! nobody waiting. Each lane has a connection of its own, the heartbeat, the housekeeping and the record of who is on which channels
 //! too, so that no work waits behind another's; reads have a small pool. The logic is in `migrations/postgres`.
 
+mod apps;
 mod bell;
 mod consumers;
 mod nodes;
@@ -22,9 +23,9 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 use self::session::{Limits, Slot};
 use super::{
-    Ack, Answer, Bell, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, DeadQuery, Delivery, EventRow, Fence, HeldHold, HoldDigest,
-    Incarnation, Lane, LifecycleStore, LockQuery, LockRow, Migrated, Migrations, NewNode, NodeRow, NodeView, ParkReason, ParkedRow,
-    ReleaseOp, Shard, Sightings, StartAt, Step, StoreCensus, StoreError, StoreFuture, StoreLimits, Swept,
+    Ack, Answer, AppRow, AppTable, AppWrite, Bell, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, DeadQuery, Delivery, EventRow, Fence,
+    HeldHold, HoldDigest, Incarnation, Lane, LifecycleStore, LockQuery, LockRow, Migrated, Migrations, NewNode, NodeRow, NodeView,
+    ParkReason, ParkedRow, ReleaseOp, Shard, Sightings, StartAt, Step, StoreCensus, StoreError, StoreFuture, StoreLimits, Swept,
 };
 
 /// How to reach the database.
@@ -367,6 +368,22 @@ impl LifecycleStore for PostgresStore {
 
     fn drop_orphan<'a>(&'a self, name: &'a str, idle: Duration) -> StoreFuture<'a, bool> {
         read!(self, connection => consumers::drop_orphan(connection, name, idle))
+    }
+
+    fn app_version(&self) -> StoreFuture<'_, i64> {
+        read!(self, connection => apps::version(connection))
+    }
+
+    fn apps(&self) -> StoreFuture<'_, AppTable> {
+        read!(self, connection => apps::list(connection))
+    }
+
+    fn put_app<'a>(&'a self, app: &'a AppRow, expected: Option<i64>) -> StoreFuture<'a, AppWrite> {
+        read!(self, connection => apps::put(connection, app, expected))
+    }
+
+    fn delete_app<'a>(&'a self, id: &'a str) -> StoreFuture<'a, bool> {
+        read!(self, connection => apps::delete(connection, id))
     }
 
     fn ring(&self) -> StoreFuture<'_, ()> {

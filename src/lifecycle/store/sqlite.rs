@@ -4,6 +4,7 @@
 //! `synchronous = FULL`, so what was answered survives a power cut. One process has the file, which the lock on the data directory
 //! proves. In memory it is the same code without the file: one set of rules, tested once.
 
+mod apps;
 mod consumers;
 mod nodes;
 mod occupancy;
@@ -24,9 +25,9 @@ use sqlx::{
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
-    Ack, Answer, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, DataDirectory, DeadQuery, Delivery, EventRow, Fence, HeldHold,
-    HoldDigest, Incarnation, Lane, LifecycleStore, LockQuery, LockRow, Migrated, Migrations, NewNode, NodeRow, NodeView, ParkReason,
-    ParkedRow, ReleaseOp, Shard, Sightings, StartAt, Step, StoreCensus, StoreError, StoreFuture, StoreLimits, Swept,
+    Ack, Answer, AppRow, AppTable, AppWrite, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, DataDirectory, DeadQuery, Delivery,
+    EventRow, Fence, HeldHold, HoldDigest, Incarnation, Lane, LifecycleStore, LockQuery, LockRow, Migrated, Migrations, NewNode, NodeRow,
+    NodeView, ParkReason, ParkedRow, ReleaseOp, Shard, Sightings, StartAt, Step, StoreCensus, StoreError, StoreFuture, StoreLimits, Swept,
 };
 
 /// How long to wait for another process's lock on the file: a backup, a shell.
@@ -344,5 +345,21 @@ impl LifecycleStore for SqliteStore {
 
     fn drop_orphan<'a>(&'a self, name: &'a str, idle: Duration) -> StoreFuture<'a, bool> {
         Box::pin(async move { consumers::drop_orphan(&mut *self.writer().await, name, idle).await })
+    }
+
+    fn app_version(&self) -> StoreFuture<'_, i64> {
+        Box::pin(async move { apps::version(&mut *self.reader().await).await })
+    }
+
+    fn apps(&self) -> StoreFuture<'_, AppTable> {
+        Box::pin(async move { apps::list(&mut *self.reader().await).await })
+    }
+
+    fn put_app<'a>(&'a self, app: &'a AppRow, expected: Option<i64>) -> StoreFuture<'a, AppWrite> {
+        Box::pin(async move { apps::put(&mut *self.writer().await, app, expected).await })
+    }
+
+    fn delete_app<'a>(&'a self, id: &'a str) -> StoreFuture<'a, bool> {
+        Box::pin(async move { apps::delete(&mut *self.writer().await, id).await })
     }
 }
