@@ -29,6 +29,9 @@ impl Settings {
         self.store.check_together()?;
         self.otlp.check_built()?;
         self.server.check_together().map_err(|violation| violation.below("server"))?;
+        if self.app_store.enabled && matches!(self.store.kind(), StoreKind::Memory | StoreKind::Nothing) {
+            return Err(Violation::at("app_store.enabled", self.store.needs("a store that outlives the process")));
+        }
         for (i, app) in self.apps.iter().enumerate() {
             let earlier = &self.apps[..i];
             let taken = |key: &str, of: fn(&AppSettings) -> &str| once("apps", key, of(app), earlier.iter().map(of));
@@ -74,6 +77,13 @@ fn once<'a>(list: &str, key: &str, value: &str, mut earlier: impl Iterator<Item 
 }
 
 impl AppSettings {
+    /// What can be said of an application without the others.
+    pub(super) fn check_alone(&self, store: &StoreSettings) -> Result<(), Violation> {
+        self.check()?;
+        self.check_holds(store)?;
+        self.check_webhooks()
+    }
+
     fn check_holds(&self, store: &StoreSettings) -> Result<(), Violation> {
         if self.holds.len() > MAX_HOLDS {
             return Err(Violation::at("holds", Reason::TooMany { count: self.holds.len(), at_most: MAX_HOLDS }));

@@ -98,7 +98,7 @@ pub fn load(options: Options) -> Result<Loaded, ConfigError> {
     }
     set_aliases(&mut target, &aliases::SERVER, &environment)?;
 
-    settings.apps = read_apps(file.as_ref(), &environment, &mut origins)?;
+    settings.apps = read_apps(file.as_ref(), &environment, settings.app_store.enabled, &mut origins)?;
     settings.validate().map_err(|violation| {
         let origin = origins.around(&violation.key);
         let place = match &file {
@@ -111,7 +111,12 @@ pub fn load(options: Options) -> Result<Loaded, ConfigError> {
 }
 
 /// The applications: those of `HOLDLINE_APPS`, else those of the file, else the one default application.
-fn read_apps(file: Option<&File>, environment: &Environment, origins: &mut Origins) -> Result<Vec<AppSettings>, ConfigError> {
+fn read_apps(
+    file: Option<&File>,
+    environment: &Environment,
+    from_table: bool,
+    origins: &mut Origins,
+) -> Result<Vec<AppSettings>, ConfigError> {
     let in_file = file.and_then(|file| Some((file, file.table.get("apps")?)));
     let apps = if let Some(text) = &environment.apps {
         if let Some((file, value)) = in_file {
@@ -129,7 +134,10 @@ fn read_apps(file: Option<&File>, environment: &Environment, origins: &mut Origi
         Vec::new()
     };
     if apps.is_empty() {
-        return Ok(vec![default_app(environment, origins)?]);
+        let app = default_app(environment, origins)?;
+        // Whoever keeps applications in the table does not want one whose secret everybody knows beside them.
+        let is_nobodys = from_table && environment.app.is_empty() && app.is_development();
+        return Ok(if is_nobodys { Vec::new() } else { vec![app] });
     }
     match environment.app.first() {
         Some(variable) => Err(ConfigError::AppsNamedElsewhere { name: variable.name.clone(), named_by: origins.of("apps[0].id").clone() }),

@@ -9,6 +9,7 @@
 //! Start reading at [`load()`], then `settings.rs`.
 
 mod aliases;
+mod app_draft;
 mod apply;
 mod check;
 mod environment;
@@ -24,6 +25,7 @@ mod section;
 mod settings;
 mod warning;
 
+pub(crate) use app_draft::{AppDraft, Identity, shown as shown_app};
 pub use error::{ConfigError, Place, Reason, Violation};
 pub use load::{Loaded, Options, Override, load};
 pub use origin::{Origin, Origins};
@@ -31,8 +33,8 @@ pub use rules::Share;
 pub use secret::{Secret, SecretUrl};
 pub use settings::HAS_OTLP;
 pub use settings::{
-    AppLimitSettings, AppSettings, DashboardSettings, DrainSettings, HandshakeAuth, HeartbeatSettings, HoldPoint, HoldSettings,
-    ListenerKind, ListenerSettings, LogFormat, LogSettings, MetricsSettings, OnDoubt, OtlpSettings, ServerSettings, Settings, StoreKind,
-    StoreSettings, TlsSettings, WebhookEndpointSettings, WebhooksSettings,
+    AppLimitSettings, AppSettings, AppStoreSettings, DashboardSettings, DrainSettings, HandshakeAuth, HeartbeatSettings, HoldPoint,
+    HoldSettings, ListenerKind, ListenerSettings, LogFormat, LogSettings, MetricsSettings, OnDoubt, OtlpSettings, ServerSettings, Settings,
+    StoreKind, StoreSettings, TlsSettings, WebhookEndpointSettings, WebhooksSettings,
 };
 pub use warning::Warning;

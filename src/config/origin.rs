@@ -13,12 +13,15 @@ pub enum Origin {
     Variable(String),
     /// A command-line flag, by name.
     Flag(String),
+    /// The table of applications in the store.
+    Table,
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Table => f.write_str("the table of applications"),
             Self::File(path) => path.display().fmt(f),
             Self::Variable(name) | Self::Flag(name) => f.write_str(name),
         }

@@ -16,6 +16,7 @@ use super::{
 use crate::domain::words;
 
 mod app;
+mod app_store;
 mod dashboard;
 mod hold;
 mod listener;
@@ -26,6 +27,7 @@ mod tls;
 mod webhook;
 
 pub use app::{AppLimitSettings, AppSettings, HandshakeAuth};
+pub use app_store::AppStoreSettings;
 pub use dashboard::DashboardSettings;
 pub use hold::{HoldPoint, HoldSettings};
 pub use listener::{ListenerKind, ListenerSettings};
@@ -64,6 +66,8 @@ section! {
         store: StoreSettings;
         /// What all webhooks have in common.
         webhooks: WebhooksSettings;
+        /// Applications that are kept in a table.
+        app_store: AppStoreSettings;
         /// What the broker says of itself.
         metrics: MetricsSettings;
         /// Traces for a collector.
