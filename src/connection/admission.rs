@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use super::{peer::Peer, settings::ConnectionSettings};
 use crate::{
     cluster::NotAdmitted,
-    domain::{App, HandshakeAuth, HandshakeRefusal, Pairs, Reject, TrustedProxies},
+    domain::{App, FormerKey, HandshakeAuth, HandshakeRefusal, Pairs, Reject, TrustedProxies},
     protocol::{Claims, CloseCode, TokenError, cut},
 };
 
@@ -124,7 +124,11 @@ impl Request {
             (HandshakeAuth::Required, None) => Err(TokenError::Missing),
             (_, Some(token)) => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-                Claims::verify(token, &app.signing_key, now).map(Some)
+                let claims = Claims::verify(token, &app.signing_key, now);
+                match (claims, app.former_key.as_ref().and_then(FormerKey::valid)) {
+                    (Err(refused), Some(former)) => Claims::verify(token, former, now).map_err(|_| refused).map(Some),
+                    (claims, _) => claims.map(Some),
+                }
             }
         }
     }

@@ -197,7 +197,7 @@ impl Machine {
     fn verify(&self, channel: &ChannelName, channel_data: Option<&str>, request: &SubscribeRequest<'_>) -> Result<(), SubscriptionError> {
         let signed = Signed::Channel { socket_id: &self.socket_id, channel: channel.as_str(), channel_data };
         let auth = request.auth.as_deref().unwrap_or_default();
-        if signed.verify(auth, &self.app.key, &self.app.signing_key) { Ok(()) } else { Err(SubscriptionError::unauthorized()) }
+        if self.app.is_signed(|key| signed.verify(auth, &self.app.key, key)) { Ok(()) } else { Err(SubscriptionError::unauthorized()) }
     }
 
     /// The member of a presence subscription (protocol.md 2.4): what the application signed, or else the signed-in user.
@@ -232,7 +232,7 @@ impl Machine {
             return refused("The app does not have user authentication enabled.");
         }
         let signed = Signed::User { socket_id: &self.socket_id, user_data: &user_data };
-        if !signed.verify(auth, &self.app.key, &self.app.signing_key) {
+        if !self.app.is_signed(|key| signed.verify(auth, &self.app.key, key)) {
             return refused("The connection is unauthorized.");
         }
         let Ok(mut user) = SignedUser::parse(&user_data, self.app.limits.member) else { return refused("Invalid user_data.") };

@@ -1,6 +1,9 @@
 //! An application: its keys, its switches and its limits. Plain values, made once by whoever read the configuration.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use crate::protocol::{CloseCode, MemberLimits, SigningKey, limits};
 
@@ -13,6 +16,8 @@ pub struct App {
     pub key: Arc<str>,
     /// The secret, ready to sign.
     pub signing_key: SigningKey,
+    /// The secret before that one, which counts, too, for a while.
+    pub former_key: Option<FormerKey>,
     /// `false`: every connection is refused with 4003 and every HTTP request with 403.
     pub enabled: bool,
     /// Whether clients may send `client-*` events.
@@ -39,6 +44,29 @@ pub struct App {
     pub authorization_timeout: Duration,
     /// The numbers.
     pub limits: AppLimits,
+}
+
+/// A secret that is being replaced.
+#[derive(Clone, Debug)]
+pub struct FormerKey {
+    /// The secret, ready to sign.
+    pub key: SigningKey,
+    /// Until when it counts.
+    pub until: SystemTime,
+}
+
+impl FormerKey {
+    /// The secret, as long as it counts.
+    pub fn valid(&self) -> Option<&SigningKey> {
+        (SystemTime::now() < self.until).then_some(&self.key)
+    }
+}
+
+impl App {
+    /// Whether something was signed with the secret, or with the one before it while that counts.
+    pub fn is_signed(&self, verifies: impl Fn(&SigningKey) -> bool) -> bool {
+        verifies(&self.signing_key) || self.former_key.as_ref().and_then(FormerKey::valid).is_some_and(verifies)
+    }
 }
 
 /// Whether the token of a handshake is looked at.
@@ -126,6 +154,7 @@ impl App {
             id: "app-id".into(),
             key: "app-key".into(),
             signing_key: SigningKey::new("app-secret"),
+            former_key: None,
             enabled: true,
             client_events: true,
             user_authentication: true,

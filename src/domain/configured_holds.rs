@@ -8,13 +8,15 @@ mod rule;
 
 use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::RwLock;
+
 pub use guest::Guest;
 pub use rule::{HoldRule, HoldRuleError, Means, Misfit, Occasion, OnMismatch, PrincipalFrom};
 
 use super::{Carrier, Conflict, Handler, Handshake, Outcome, Placeholder, Reject, Subscribe};
 use crate::protocol::{ChannelPattern, SignedUser};
 
-/// Takes the holds that rules ask for. Costs a connection of an application without rules one look into a map, and nothing after that.
+/// Takes the holds that rules ask for. Clones have the same rules, also those that are set later. Costs a connection of an application without rules one look into a map, and nothing after that.
 ///
 /// ```
 /// use holdline::domain::{ConfiguredHolds, HoldLimits, HoldRule, Occasion, Template};
@@ -31,7 +33,7 @@ use crate::protocol::{ChannelPattern, SignedUser};
 #[derive(Clone, Debug, Default)]
 pub struct ConfiguredHolds {
     limits: HoldLimits,
-    apps: HashMap<String, Arc<AppRules>>,
+    apps: Arc<RwLock<HashMap<String, Arc<AppRules>>>>,
 }
 
 /// How long the texts of a configured hold may become.
@@ -65,17 +67,26 @@ struct AppRules {
 impl ConfiguredHolds {
     /// No rules for anybody.
     pub fn new(limits: HoldLimits) -> Self {
-        Self { limits, apps: HashMap::new() }
+        Self { limits, apps: Arc::default() }
     }
 
     /// The rules of one application; [`HoldRule::check`] says whether they can work. At most one rule applies to a subscription: the
     /// first whose pattern matches.
-    pub fn app(mut self, app_id: impl Into<String>, rules: impl IntoIterator<Item = HoldRule>) -> Self {
-        let rules = AppRules::new(self.limits, rules);
-        if !rules.is_empty() {
-            self.apps.insert(app_id.into(), Arc::new(rules));
-        }
+    pub fn app(self, app_id: impl AsRef<str>, rules: impl IntoIterator<Item = HoldRule>) -> Self {
+        self.set_app(app_id.as_ref(), rules);
         self
+    }
+
+    /// Gives an application these rules instead of those that it has, or none. They are for whoever connects from here on; what is held
+    /// stays held, and a connection keeps the rules that it came with.
+    pub fn set_app(&self, app_id: &str, rules: impl IntoIterator<Item = HoldRule>) {
+        let rules = AppRules::new(self.limits, rules);
+        let mut apps = self.apps.write();
+        if rules.is_empty() {
+            apps.remove(app_id);
+        } else {
+            apps.insert(app_id.to_owned(), Arc::new(rules));
+        }
     }
 }
 
@@ -108,7 +119,8 @@ impl Handler for ConfiguredHolds {
     type Conn = Option<Box<Guest>>;
 
     async fn on_handshake(&self, request: &Handshake) -> Result<Self::Conn, Reject> {
-        Ok(self.apps.get(request.app_id()).map(|rules| Box::new(Guest::new(rules, request))))
+        let rules = self.apps.read().get(request.app_id()).cloned();
+        Ok(rules.map(|rules| Box::new(Guest::new(&rules, request))))
     }
 
     async fn on_open(&self, conn: &mut Self::Conn) -> Result<Outcome, Reject> {

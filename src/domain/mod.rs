@@ -35,7 +35,7 @@ mod users;
 mod watch;
 mod words;
 
-pub use app::{App, AppLimits, HandshakeAuth};
+pub use app::{App, AppLimits, FormerKey, HandshakeAuth};
 pub use cause::{CloseCause, Closing};
 pub use census::{Census, ChannelCensus};
 pub use channel::{ChannelFull, ChannelInfo, Delivery, Join, Joined};

@@ -33,7 +33,7 @@ mod webhook;
 pub(crate) use deliveries::{About, Among, DeadId, DeadLetter, Deliveries, EndpointInfo, EndpointState, dead_letters, endpoint_states};
 pub use dispatcher::ListenerError;
 pub(crate) use dispatcher::{Dispatcher, DispatcherParts, DispatcherSettings, take_places};
-pub(crate) use doorbell::DoorbellSettings;
+pub(crate) use doorbell::{DoorbellSettings, Rings};
 pub(crate) use handover::{CloseJob, Handover, Job, LettingGo, Owed, Publishing, Which};
 pub(crate) use hold_table::{News, Notice, Place, Taken};
 pub(crate) use hook::{HookFailure, HookStats, guarded};

@@ -20,7 +20,7 @@ use crate::{
     cluster::Broker,
     config::DrainSettings,
     connection::{self, Doorkeeper, Transport},
-    domain::{Handler, Pacer},
+    domain::{ConfiguredHolds, Handler, Pacer},
     http,
     lifecycle::{Handover, Owed, Publishing},
 };
@@ -63,17 +63,18 @@ pub(super) async fn build<H: Handler>(server: Server<H>) -> Result<Application, 
     server.settings.validate()?;
     let Server { settings, broker, handler, wrap, routes, listeners } = server;
     // The application is asked first: what it refuses is not looked at for a lock.
-    let handler = handler.and(hold_rules::configured_holds(&settings)?);
-    start(Server { settings, broker, handler, wrap, routes, listeners }).await
+    let holds = hold_rules::configured_holds(&settings)?;
+    let handler = handler.and(holds.clone());
+    start(Server { settings, broker, handler, wrap, routes, listeners }, holds).await
 }
 
-async fn start<H: Handler>(server: Server<H>) -> Result<Application, ServerError> {
+async fn start<H: Handler>(server: Server<H>, holds: ConfiguredHolds) -> Result<Application, ServerError> {
     let Server { settings, broker, handler, wrap, routes, listeners } = server;
     broker.limit_connections(socket::raise_open_files());
     broker.outbox_memory().set_limit(settings.server.max_outbox_memory);
     let handler = Arc::new(handler);
     let tls = Tls::start(&settings.tls)?;
-    let lifecycle = locks::start(&settings, &broker, listeners).await?;
+    let lifecycle = locks::start(&settings, &broker, holds, listeners).await?;
     let locks = broker.locks().cloned();
     let (handover, jobs) = Handover::new();
     Publisher::start(Publishing::new(Arc::clone(&handler), settings.server.hook_timeout, locks, &handover), jobs);

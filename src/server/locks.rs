@@ -5,8 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::task::JoinSet;
+
 use super::{
-    ServerError, endpoints, feed,
+    ServerError,
+    apps::{self, TableApps},
+    endpoints, feed,
     listeners::{self, Configured},
     metrics::StoreSources,
     store::{self, OpenStore},
@@ -14,6 +18,7 @@ use super::{
 use crate::{
     cluster::Broker,
     config::{OnDoubt, Settings, StoreSettings},
+    domain::ConfiguredHolds,
     lifecycle::{
         BoxedListener, Deliveries, Dispatcher, DispatcherParts, DispatcherSettings, DoorbellSettings, LockSettings, Node, Recorder,
         store::{LifecycleStore, MeasuredStore},
@@ -26,7 +31,12 @@ const LAST_WEBHOOKS: Duration = Duration::from_millis(500);
 
 /// Opens the store, makes this process a node and starts its listeners; `None` without a store. Returns when everything is swept that
 /// a former life of this node left behind. Webhooks need a store, too: without one they have their own in memory, which keeps no locks.
-pub(super) async fn start(settings: &Settings, broker: &Broker, own: Vec<BoxedListener>) -> Result<Option<Lifecycle>, ServerError> {
+pub(super) async fn start(
+    settings: &Settings,
+    broker: &Broker,
+    holds: ConfiguredHolds,
+    own: Vec<BoxedListener>,
+) -> Result<Option<Lifecycle>, ServerError> {
     let Configured { mut listeners, readers, mut endpoints } = listeners::configured(settings, broker)?;
     listeners.extend(own);
     let target = (&settings.store).into();
@@ -48,7 +58,7 @@ pub(super) async fn start(settings: &Settings, broker: &Broker, own: Vec<BoxedLi
     // Before anything is recorded: an endpoint is owed what happens from its start on.
     take_places(&*store.store, &listeners).await?;
     let dispatcher = Dispatcher::start(DispatcherParts {
-        store: measured,
+        store: Arc::clone(&measured),
         postgres: store.postgres.clone(),
         owner: store.node_name.clone(),
         rings: node.doorbell().subscribe(),
@@ -60,8 +70,14 @@ pub(super) async fn start(settings: &Settings, broker: &Broker, own: Vec<BoxedLi
     }
     broker.set_deliveries(Deliveries::new(Arc::clone(&store.store), endpoints::infos(settings)));
     let recorder = feed::start(settings, &node, broker);
+    let apps = if settings.app_store.enabled {
+        let parts = apps::Parts { store: Arc::clone(&measured), broker: broker.clone(), holds };
+        Some(TableApps::read(parts, settings).await.follow(node.doorbell().subscribe()))
+    } else {
+        None
+    };
     let numbers = StoreSources { locks: node.locks().clone(), keeps_locks, calls, endpoints };
-    Ok(Some(Lifecycle { node, recorder, dispatcher, numbers, store }))
+    Ok(Some(Lifecycle { node, recorder, dispatcher, numbers, _apps: apps, store }))
 }
 
 /// A node at work, and what it stands on.
@@ -70,6 +86,8 @@ pub(super) struct Lifecycle {
     node: Node,
     recorder: Option<Recorder>,
     dispatcher: Dispatcher,
+    /// Follows the table of applications.
+    _apps: Option<JoinSet<()>>,
     /// For those who watch.
     numbers: StoreSources,
     /// Keeps the data directory locked until the node has left.
@@ -89,7 +107,7 @@ impl Lifecycle {
 
     /// Writes what is owed, at most for `grace`, and signs off; beside it, and no longer, listeners finish what they are at.
     pub(super) async fn leave(self, grace: Duration) {
-        let Self { node, recorder, dispatcher, numbers: _, store } = self;
+        let Self { node, recorder, dispatcher, numbers: _, _apps, store } = self;
         let began = Instant::now();
         if let Some(recorder) = recorder {
             feed::finish(recorder, &store, &node, grace).await;

@@ -2,6 +2,7 @@
 //!
 //! Start with [`Server`] (the builder), then `bootstrap.rs` (every long-running task) and `shutdown.rs` (the drain).
 
+pub(crate) mod apps;
 mod bootstrap;
 mod builder;
 mod dashboard;

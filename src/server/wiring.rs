@@ -36,6 +36,7 @@ pub(super) fn app(app: &AppSettings) -> App {
         id: Arc::from(app.id.as_str()),
         key: Arc::from(app.key.as_str()),
         signing_key: SigningKey::new(app.secret.expose()),
+        former_key: None,
         enabled: app.enabled,
         client_events: app.client_events,
         user_authentication: app.user_authentication,

@@ -134,7 +134,7 @@ fn everything_a_rule_says_is_said_of_the_hold() {
 fn an_application_without_rules_has_no_context_and_no_holds() {
     let mut seat = Seat::plain([]);
     assert!(seat.conn.is_none());
-    assert!(seat.holds.apps.is_empty());
+    assert!(seat.holds.apps.read().is_empty());
     assert_eq!(seat.open(), Ok(Outcome::accept()));
     assert_eq!(seat.sign_in(r#"{"id":"7"}"#), Ok(Outcome::accept()));
     assert_eq!(seat.subscribe(to("private-order.42")), Ok(Outcome::accept()));

@@ -1,0 +1,196 @@
+//! Applications from the table of the store: read before anybody can connect, and again whenever the table has changed, by whomever.
+//!
+//! All of them are in memory, so that an unknown key costs no query, and a database that is away stops nobody. A change rings the bell that
+//! also tells of new entries of the log; whoever does not hear it looks at the table's version now and then.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use tokio::task::JoinSet;
+
+use super::wiring;
+use crate::{
+    cluster::Broker,
+    config::{AppDraft, AppSettings, ConfigError, Settings, StoreSettings},
+    domain::{App, ConfiguredHolds, FormerKey},
+    lifecycle::{
+        Rings,
+        store::{AppRow, AppTable, LifecycleStore, StoreError},
+    },
+    protocol::SigningKey,
+};
+
+/// How long to wait before the store is asked again for what has to be known before the start.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// The shortest time between two looks: the bell also rings for every entry of the log.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// What the table's applications are put into.
+pub(super) struct Parts {
+    /// Where the table is.
+    pub(super) store: Arc<dyn LifecycleStore>,
+    /// Who serves them.
+    pub(super) broker: Broker,
+    /// Who carries out their rules.
+    pub(super) holds: ConfiguredHolds,
+}
+
+/// The applications of the table, as they are served.
+pub(super) struct TableApps {
+    parts: Parts,
+    /// Whose rules the holds have to keep.
+    store_settings: StoreSettings,
+    /// Ids and keys of the configuration's own applications, which win.
+    own: Vec<(String, String)>,
+    /// The table's version that was read last.
+    version: Option<i64>,
+    /// What was read, by id, and whether it is served.
+    rows: HashMap<String, Seen>,
+}
+
+/// One row, as it was read last.
+struct Seen {
+    row: AppRow,
+    /// Whether some version of it is served.
+    served: bool,
+}
+
+/// Why a row is not served.
+#[derive(Debug, thiserror::Error)]
+enum Unfit {
+    #[error("an application of the configuration has the same {0}, and wins")]
+    Taken(&'static str),
+    #[error(transparent)]
+    Settings(#[from] ConfigError),
+    #[error(transparent)]
+    Rules(#[from] crate::config::Violation),
+}
+
+/// What a row means.
+///
+/// # Errors
+/// [`ConfigError`], as for an `[[apps]]` table.
+pub(crate) fn settings_of(row: &AppRow, store: &StoreSettings) -> Result<AppSettings, ConfigError> {
+    AppDraft::from_json(&row.id, &row.settings)?.settings((&row.id, &row.key, &row.secret), row.enabled, store)
+}
+
+fn app_of(row: &AppRow, settings: &AppSettings) -> App {
+    let former_key = row.previous_secret.as_ref().map(|(secret, until)| FormerKey {
+        key: SigningKey::new(secret),
+        until: UNIX_EPOCH + Duration::from_millis(u64::try_from(until.0).unwrap_or(0)),
+    });
+    App { former_key, ..wiring::app(settings) }
+}
+
+impl TableApps {
+    /// Reads them all and serves them, however long it takes until the store answers.
+    pub(super) async fn read(parts: Parts, settings: &Settings) -> Self {
+        let own = settings.apps.iter().map(|app| (app.id.clone(), app.key.clone())).collect();
+        let mut apps = Self { parts, store_settings: settings.store.clone(), own, version: None, rows: HashMap::new() };
+        let mut complained = false;
+        while let Err(error) = apps.look().await {
+            if !std::mem::replace(&mut complained, true) {
+                tracing::warn!(error = %error, "The start waits for the table of applications: {error}");
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+        let (known, served) = (apps.rows.len(), apps.rows.values().filter(|seen| seen.served).count());
+        tracing::info!(known, served, "Serving {served} of the {known} applications in the table");
+        apps
+    }
+
+    /// Looks again at every ring, and at the latest after the poll interval, until the set is dropped.
+    pub(super) fn follow(mut self, mut rings: Rings) -> JoinSet<()> {
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let mut away = false;
+            loop {
+                rings.rung().await;
+                match self.look().await {
+                    Ok(()) => {
+                        if std::mem::take(&mut away) {
+                            tracing::info!("The table of applications can be read again");
+                        }
+                    }
+                    Err(error) => {
+                        if !std::mem::replace(&mut away, true) {
+                            tracing::warn!(error = %error, "Changes of applications are not seen, those that are known are served: {error}");
+                        }
+                    }
+                }
+                tokio::time::sleep(QUIET).await;
+            }
+        });
+        task
+    }
+
+    /// Takes up what has changed, if anything has.
+    async fn look(&mut self) -> Result<(), StoreError> {
+        if self.version.is_some() && self.version == Some(self.parts.store.app_version().await?) {
+            return Ok(());
+        }
+        let AppTable { version, rows } = self.parts.store.apps().await?;
+        self.take_up(rows);
+        self.version = Some(version);
+        Ok(())
+    }
+
+    fn take_up(&mut self, rows: Vec<AppRow>) {
+        let gone: Vec<String> = self.rows.keys().filter(|id| rows.iter().all(|row| row.id != **id)).cloned().collect();
+        for id in gone {
+            if self.rows.remove(&id).is_some_and(|seen| seen.served) {
+                tracing::info!(app.id = id, "Application {id} was deleted from the table: it is served no more");
+                self.drop_app(&id);
+            }
+        }
+        for row in rows {
+            let known = self.rows.get(&row.id);
+            if known.is_some_and(|seen| seen.row == row) {
+                continue;
+            }
+            let was_served = known.is_some_and(|seen| seen.served);
+            let id = row.id.clone();
+            let served = match self.serve(&row) {
+                Ok(()) => {
+                    tracing::info!(app.id = id, app.version = row.version, "Application {id} of the table is served as it is now");
+                    true
+                }
+                Err(unfit) => {
+                    let meanwhile = if was_served { "it is served as it was before" } else { "it is not served" };
+                    tracing::error!(app.id = id, error = %unfit, "Application {id} of the table: {unfit}; {meanwhile}");
+                    was_served
+                }
+            };
+            self.rows.insert(id, Seen { row, served });
+        }
+    }
+
+    fn serve(&self, row: &AppRow) -> Result<(), Unfit> {
+        for (id, key) in &self.own {
+            if *id == row.id {
+                return Err(Unfit::Taken("id"));
+            }
+            if *key == row.key {
+                return Err(Unfit::Taken("key"));
+            }
+        }
+        let settings = settings_of(row, &self.store_settings)?;
+        let rules = settings.hold_rules()?;
+        // Before anybody can connect to it.
+        self.parts.holds.set_app(&row.id, rules);
+        self.parts.broker.serve(app_of(row, &settings));
+        Ok(())
+    }
+
+    fn drop_app(&self, id: &str) {
+        self.parts.broker.retire(id);
+        self.parts.holds.set_app(id, []);
+    }
+}
+
+#[cfg(test)]
+#[path = "apps_tests.rs"]
+mod tests;
