@@ -7,6 +7,7 @@
 
 mod support;
 
+mod apps;
 mod architecture;
 #[path = "bench/parts.rs"]
 mod bench;

@@ -53,6 +53,8 @@ pub(super) enum CliError {
     Sign(String),
     #[error("{url} answered with something that is not a broker's: {source}")]
     Answer { url: String, source: serde_json::Error },
+    #[error("the system has no randomness")]
+    Random,
     #[error("the system clock stands before 1970")]
     Clock,
 }
@@ -84,6 +86,7 @@ impl CliError {
             | Self::NotThere(_)
             | Self::NeedsForce(_)
             | Self::Output(_)
+            | Self::Random
             | Self::Clock => FAILED,
         }
     }

@@ -1,9 +1,11 @@
-//! The command line: `serve`, `config`; `publish`, `listen`, `channels`, `connections`, `kick`, `sign`; `locks`, `events`, `consumers`, `webhooks`, `nodes` and `migrate`.
+//! The command line: `serve`, `config`; `publish`, `listen`, `channels`, `connections`, `kick`, `sign`; `apps`, `locks`, `events`, `consumers`,
+//! `webhooks`, `nodes` and `migrate`.
 //!
 //! Reads arguments and configuration, hands over, and turns what happened into an exit code: 0 done, 1 refused or failed, 2 a
 //! usage or configuration error. It may not contain rules of the broker: `publish` and those beside it, `locks release` and `webhooks replay`
 //! are clients over the wire; the other commands look into the store beside the broker, whether it runs or not. Start reading at [`main`].
 
+mod apps;
 mod channels;
 mod config;
 mod connections;
@@ -75,6 +77,9 @@ enum Command {
     /// Look at endpoints of webhooks, and at those events that they did not take
     #[command(subcommand)]
     Webhooks(webhooks::WebhooksCommand),
+    /// Manage the applications that the store keeps
+    #[command(subcommand)]
+    Apps(apps::AppsCommand),
     /// Look at the brokers that share the store
     #[command(subcommand)]
     Nodes(nodes::NodesCommand),
@@ -120,6 +125,7 @@ pub fn main() -> ExitCode {
         Some(Command::Events(command)) => events::run(command),
         Some(Command::Consumers(command)) => consumers::run(command),
         Some(Command::Webhooks(command)) => webhooks::run(command),
+        Some(Command::Apps(command)) => apps::run(command),
         Some(Command::Nodes(command)) => nodes::run(command),
         Some(Command::Migrate(args)) => migrate::run(&args),
     };

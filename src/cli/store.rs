@@ -29,6 +29,7 @@ pub(super) fn migrate(file: &FileArgs) -> Result<Migrated, CliError> {
     Ok(System::new().block_on(store::migrate(&target))?)
 }
 
-async fn in_time<T>(opening: impl Future<Output = Result<T, OpenError>>) -> Result<T, OpenError> {
+/// Gives a store that does not answer so long and no longer.
+pub(super) async fn in_time<T>(opening: impl Future<Output = Result<T, OpenError>>) -> Result<T, OpenError> {
     timeout(OPEN_WITHIN, opening).await.unwrap_or(Err(StoreError::TimedOut(OPEN_WITHIN).into()))
 }

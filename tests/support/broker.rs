@@ -175,6 +175,11 @@ impl Broker {
         Launch::config(config).start()
     }
 
+    /// From here on an ERROR line is no failure of the test.
+    pub(crate) fn expect_errors(&mut self) {
+        self.errors_expected = true;
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
