@@ -68,6 +68,7 @@ mod otlp;
 mod presence;
 mod presence_crowd;
 mod proxies;
+mod receipts;
 mod refusals;
 mod rest_batch;
 mod rest_publish;

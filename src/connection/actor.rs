@@ -118,16 +118,14 @@ impl<H: Handler> Connection<H> {
         match action {
             Action::Send(frame) => self.send(frame),
             Action::Refuse { error, channel } => self.refuse(&error, channel.as_deref()),
-            Action::RefuseEvent { why, error, channel } => {
-                self.hub.stats().event_refused(why);
-                self.refuse(&error, Some(&channel));
-            }
+            Action::RefuseEvent { why, error, channel } => self.refuse_event(why, &error, &channel),
             Action::RefuseSubscription { channel, error } => self.refuse_subscription(&channel, &error),
             Action::Subscribe(subscribe) => self.subscribe(subscribe, ctx),
             Action::Reacknowledge(subscribe) => self.join(&subscribe, &Settled::default()),
             Action::Unsubscribe(channel) => self.unsubscribe(channel, ctx),
             Action::SignIn { user, user_data, cut } => self.sign_in(user, user_data, cut, ctx),
-            Action::Relay(event) => self.relay(event, ctx),
+            Action::Relay(event) => self.relay(event, None, ctx),
+            Action::RelayOnce(event) => self.once(event, ctx),
             Action::Fail { idle, code, message } => {
                 self.conn.fail(if idle { CloseCause::Idle } else { CloseCause::Refused }, code, message);
             }

@@ -14,6 +14,7 @@ use super::{
     actor::Connection,
     holds::{Refused, Settled},
     machine::limit_reached,
+    receipts::Receipted,
 };
 use crate::{
     domain::{ClientEvent, ClientEventRefusal, CloseCause, ConnectionError, Handler, Hold, Hook, Join, Joined, Subscribe},
@@ -70,6 +71,21 @@ impl<H: Handler> Connection<H> {
         }
     }
 
+    /// Waits for something that another connection is at; no other frame is taken meanwhile.
+    pub(super) fn wait_in_order(
+        &mut self,
+        end: impl Future<Output = ()> + 'static,
+        ctx: &mut Context<Self>,
+        then: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
+    ) {
+        let then = |this: &mut Self, ctx: &mut Context<Self>| {
+            if this.conn.outbox().is_open() {
+                then(this, ctx);
+            }
+        };
+        ctx.wait(Call { hook: Box::pin(end), ended: false, busy: false }.map(move |(), this: &mut Self, ctx| then(this, ctx)));
+    }
+
     /// Runs one of the hooks that only listen. They cannot wait; a panic in one is a failure like any other.
     pub(super) fn notify(&mut self, name: Hook, hook: impl FnOnce(&H, &mut H::Conn)) {
         let Some(context) = &mut self.context else { return };
@@ -95,6 +111,11 @@ impl<H: Handler> Connection<H> {
     pub(super) fn refuse(&mut self, error: &ConnectionError, channel: Option<&str>) {
         self.send(ServerFrame::Error { code: error.code, message: &error.message, channel }.encode());
         self.notify(Hook::OnError, |handler, context| handler.on_error(context, error));
+    }
+
+    pub(super) fn refuse_event(&mut self, why: ClientEventRefusal, error: &ConnectionError, channel: &str) {
+        self.hub.stats().event_refused(why);
+        self.refuse(error, Some(channel));
     }
 
     pub(super) fn refuse_subscription(&mut self, channel: &str, error: &SubscriptionError) {
@@ -207,12 +228,14 @@ impl<H: Handler> Connection<H> {
         );
     }
 
-    pub(super) fn relay(&mut self, event: ClientEvent, ctx: &mut Context<Self>) {
+    /// Relays an event. `receipted`: whoever sent it is told what became of it.
+    pub(super) fn relay(&mut self, event: ClientEvent, receipted: Option<Receipted>, ctx: &mut Context<Self>) {
         if self.broker.is_short_of_memory() {
             self.hub.stats().event_refused(ClientEventRefusal::OverCapacity);
             let message = "The server is over capacity: the event was not sent.".to_owned();
             let error = ConnectionError { code: CloseCode::CLIENT_EVENT_REFUSED, message };
-            return self.refuse(&error, Some(event.channel.as_str()));
+            self.refuse(&error, Some(event.channel.as_str()));
+            return self.tell_refused(receipted, &event.channel, &error);
         }
         let (handler, watch) = (Arc::clone(&self.handler), self.watch(Hook::OnMessage, Some(&event.channel)));
         self.ask(
@@ -223,15 +246,17 @@ impl<H: Handler> Connection<H> {
                 let answer = handler.on_message(context, &event).await;
                 (event, answer)
             },
-            |this, event, answer| match answer {
+            move |this, event, answer| match answer {
                 Ok(settled) => {
                     this.broker.relay(&this.hub, this.conn.socket_id(), &event);
+                    this.tell_delivered(receipted, &event.channel);
                     this.tell_settled(&settled, Some(&event.channel));
                 }
                 Err(Refused { reject, conflict }) => {
                     this.hub.stats().event_refused(ClientEventRefusal::Handler);
                     let error = ConnectionError { code: CloseCode::CLIENT_EVENT_REFUSED, message: reject.message().to_owned() };
                     this.refuse(&error, Some(event.channel.as_str()));
+                    this.tell_refused(receipted, &event.channel, &error);
                     this.wait_for_lock(None, conflict);
                 }
             },

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     domain::{App, ClientEvent, ClientEventRefusal as Why, ConnectionError, Subscribe},
     protocol::{
-        Access, ChannelData, ChannelName, ChannelNameError, ClientFrame, CloseCode, Member, MemberError, ServerFrame, Signed, SignedUser,
-        SocketId, SubscribeRequest, SubscriptionError, WireFrame,
+        Access, ChannelData, ChannelName, ChannelNameError, ClientFrame, CloseCode, FrameError, InvalidReceiptId, Member, MemberError,
+        ReceiptId, ServerFrame, Signed, SignedUser, SocketId, SubscribeRequest, SubscriptionError, WireFrame,
     },
 };
 
@@ -42,8 +42,27 @@ pub(super) enum Action {
     SignIn { user: SignedUser, user_data: String, cut: bool },
     /// Ask the handler, then relay.
     Relay(ClientEvent),
+    /// The same, unless it was done before; all its checks are still to be made.
+    RelayOnce(Numbered),
     /// Give the connection up.
     Fail { idle: bool, code: CloseCode, message: &'static str },
+}
+
+/// A client event that its sender has given an id.
+#[derive(Debug, PartialEq)]
+pub(super) struct Numbered {
+    pub(super) id: ReceiptId,
+    pub(super) event: String,
+    /// `None`: it has none.
+    pub(super) channel: Option<String>,
+    pub(super) data: String,
+}
+
+/// Why a client event is not relayed.
+#[derive(Debug, PartialEq)]
+pub(super) struct NotRelayed {
+    pub(super) why: Why,
+    pub(super) error: ConnectionError,
 }
 
 /// The protocol's view of one connection.
@@ -103,7 +122,26 @@ impl Machine {
             }
             Ok(ClientFrame::Unsubscribe { channel }) => return self.unsubscribe(&channel),
             Ok(ClientFrame::Signin { auth, user_data }) => self.sign_in(&auth, user_data.into_owned()),
-            Ok(ClientFrame::Event { event, channel, data }) => self.client_event(&event, &channel, &data, now),
+            Ok(ClientFrame::Event { event, channel, data }) => match self.receipt_id(text) {
+                Ok(None) => match self.client_event(&event, &channel, &data, now) {
+                    Ok(event) => Action::Relay(event),
+                    Err(NotRelayed { why, error }) => Action::RefuseEvent { why, error, channel: channel.into_owned() },
+                },
+                Ok(Some(id)) => Action::RelayOnce(Numbered {
+                    id,
+                    event: event.into_owned(),
+                    channel: Some(channel.into_owned()),
+                    data: data.into_owned(),
+                }),
+                Err(invalid) => {
+                    let error = ConnectionError { code: CloseCode::CLIENT_EVENT_REFUSED, message: invalid.to_string() };
+                    Action::RefuseEvent { why: Why::Id, error, channel: channel.into_owned() }
+                }
+            },
+            Err(error @ FrameError::InvalidClientEvent) => match self.receipt_id(text) {
+                Ok(Some(id)) => Action::RelayOnce(Numbered { id, event: String::new(), channel: None, data: String::new() }),
+                _ => refuse(CloseCode::GENERIC, error.to_string(), None),
+            },
             Err(error) => refuse(CloseCode::GENERIC, error.to_string(), None),
         })
     }
@@ -253,11 +291,15 @@ impl Machine {
         Action::SignIn { user, user_data, cut }
     }
 
+    /// The id of a client event, where the application looks at it.
+    fn receipt_id(&self, text: &str) -> Result<Option<ReceiptId>, InvalidReceiptId> {
+        if self.app.receipts { ReceiptId::of_message(text) } else { Ok(None) }
+    }
+
     /// The seven checks of protocol.md 3; the first is the parser's.
-    fn client_event(&mut self, event: &str, channel: &str, data: &str, now: Instant) -> Action {
+    pub(super) fn client_event(&mut self, event: &str, channel: &str, data: &str, now: Instant) -> Result<ClientEvent, NotRelayed> {
         let limits = &self.app.limits;
-        let refused =
-            |why, code, message: String| Action::RefuseEvent { why, error: ConnectionError { code, message }, channel: channel.to_owned() };
+        let refused = |why, code, message: String| Err(NotRelayed { why, error: ConnectionError { code, message } });
         if !self.app.client_events {
             return refused(Why::Disabled, CloseCode::CLIENT_EVENT_REFUSED, "The app does not have client messaging enabled.".into());
         }
@@ -284,7 +326,7 @@ impl Machine {
                 "The rate limit for sending client events exceeded the quota.".into(),
             );
         }
-        Action::Relay(ClientEvent { channel: name, event: event.to_owned(), data: data.to_owned(), user_id: user_id.clone() })
+        Ok(ClientEvent { channel: name, event: event.to_owned(), data: data.to_owned(), user_id: user_id.clone() })
     }
 }
 

@@ -18,6 +18,7 @@ mod machine;
 #[cfg(test)]
 mod machine_tests;
 mod peer;
+mod receipts;
 mod scanner;
 mod settings;
 mod upgrade;

@@ -7,6 +7,9 @@ use std::{
 
 use crate::protocol::{CloseCode, MemberLimits, SigningKey, limits};
 
+const RECEIPT_WINDOW: Duration = Duration::from_secs(5);
+const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// One application. Its live state, connections and channels, is in [`super::Hub`].
 #[derive(Clone, Debug)]
 pub struct App {
@@ -22,6 +25,8 @@ pub struct App {
     pub enabled: bool,
     /// Whether clients may send `client-*` events.
     pub client_events: bool,
+    /// Whether a client event with an `id` is acknowledged, and delivered once.
+    pub receipts: bool,
     /// Whether clients may sign in.
     pub user_authentication: bool,
     /// Whether signed-in clients hear of the users they watch.
@@ -106,6 +111,10 @@ pub struct AppLimits {
     pub max_client_event_bytes: usize,
     /// Client events of one connection per second; 0 is no limit.
     pub client_events_per_second: u32,
+    /// How long the id of a client event that was delivered is remembered.
+    pub receipt_window: Duration,
+    /// How long the key of a publish that was accepted is remembered.
+    pub idempotency_window: Duration,
     /// Events published over HTTP per second; 0 is no limit.
     pub publishes_per_second: u32,
     /// Questions over HTTP per second; 0 is no limit.
@@ -138,6 +147,8 @@ impl Default for AppLimits {
             max_subscriptions: 0,
             max_client_event_bytes: limits::MAX_EVENT_BYTES,
             client_events_per_second: limits::CLIENT_EVENTS_PER_SECOND,
+            receipt_window: RECEIPT_WINDOW,
+            idempotency_window: IDEMPOTENCY_WINDOW,
             publishes_per_second: 0,
             reads_per_second: 0,
             cache_ttl: limits::CACHE_TTL,
@@ -157,6 +168,7 @@ impl App {
             former_key: None,
             enabled: true,
             client_events: true,
+            receipts: false,
             user_authentication: true,
             watchlist: true,
             user_events: false,

@@ -13,7 +13,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 
 use super::{
-    App, Census, ChannelWatch, CloseCause, Conn, ConnState, HubStats, Rates,
+    App, Census, ChannelWatch, CloseCause, Conn, ConnState, HubStats, Rates, Receipts,
     channel::{ChannelFull, ChannelInfo, Delivery, Join, Joined},
     registry::Registry,
     users::Users,
@@ -33,6 +33,7 @@ pub struct Hub {
     users: Users,
     counters: Counters,
     rates: RwLock<Arc<Rates>>,
+    receipts: Arc<Receipts>,
     stats: Arc<HubStats>,
 }
 
@@ -60,6 +61,7 @@ impl Hub {
             users: Users::default(),
             counters,
             rates: RwLock::new(Arc::new(Rates::new(&app.limits))),
+            receipts: Arc::default(),
             stats: Arc::default(),
             version: AtomicU64::new(0),
             app: RwLock::new(app),
@@ -100,6 +102,11 @@ impl Hub {
     /// How fast it may publish and ask over HTTP.
     pub fn rates(&self) -> Arc<Rates> {
         Arc::clone(&self.rates.read())
+    }
+
+    /// Which client events were delivered lately.
+    pub fn receipts(&self) -> &Arc<Receipts> {
+        &self.receipts
     }
 
     /// From here on, somebody is told what happens on the channels. To be called before anybody connects.
@@ -244,6 +251,7 @@ impl Hub {
     /// What time brings: owed counts are told, expired cache entries dropped. Call it about once a second.
     pub fn tick(&self, now: Instant) {
         self.channels.tick(now);
+        self.receipts.expire(self.app.read().limits.receipt_window, now);
     }
 
     /// Ends connections that take nothing of what waits for them; to be called about once a second while memory is short.

@@ -26,6 +26,7 @@ mod per_app;
 mod presence;
 mod proxies;
 mod rates;
+mod receipts;
 mod registry;
 mod router;
 mod stats;
@@ -61,8 +62,11 @@ pub(crate) use pairs::Pairs;
 pub use per_app::{PerApp, Session};
 pub use proxies::{NoProxy, TrustedProxies, TrustedProxy};
 pub use rates::{Rates, TooFast};
+pub use receipts::{Begun, Receipt, Receipts, Sender, Unfinished};
 pub use router::{MessageRouter, RouteFuture};
-pub use stats::{ClientEventRefusal, Counts, EventSource, HandshakeRefusal, Hook, HttpTraffic, HubStats, Meter, Traffic};
+pub use stats::{
+    ClientEventRefusal, Counts, EventSource, HandshakeRefusal, Hook, HttpTraffic, HubStats, KeyedPublish, Meter, ReceiptStatus, Traffic,
+};
 pub use template::{Carrier, Placeholder, Template, TemplateError};
 pub use watch::{ChannelWatch, Seen, WebhookFilter, WebhookKind};
 pub use words::UnknownWord;

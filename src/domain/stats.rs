@@ -48,6 +48,8 @@ words! {
         Channel = "channel",
         /// The sender is not on the channel.
         NotSubscribed = "not_subscribed",
+        /// The `id` is none.
+        Id = "id",
         /// The name is too long.
         Name = "name",
         /// The data is too large.
@@ -58,6 +60,38 @@ words! {
         OverCapacity = "over_capacity",
         /// The handler refused.
         Handler = "handler",
+    }
+}
+
+words! {
+    /// What a client was told of an event that carried an `id`.
+    ReceiptStatus {
+        /// It was delivered.
+        Ok = "ok",
+        /// It was delivered before.
+        Dup = "dup",
+        /// It was not delivered.
+        Error = "error",
+    }
+}
+
+words! {
+    /// What became of a publish over HTTP that had an `Idempotency-Key`.
+    KeyedPublish {
+        /// It was published.
+        Accepted = "accepted",
+        /// It was published, after another attempt that did not come to its end: perhaps for the second time.
+        TakenOver = "taken_over",
+        /// It was published before: the first answer was given again.
+        Replayed = "replayed",
+        /// The first one was still at work (409).
+        Conflict = "conflict",
+        /// The key belongs to another request (422).
+        Mismatch = "mismatch",
+        /// It was refused as it would have been without the key, which stays free.
+        Refused = "refused",
+        /// Whether it was published before could not be found out (503).
+        Unavailable = "unavailable",
     }
 }
 
@@ -138,6 +172,8 @@ pub struct HubStats {
     delivered: AtomicU64,
     refused_events: Counts<{ ClientEventRefusal::ALL.len() }>,
     refused_handshakes: Counts<{ HandshakeRefusal::ALL.len() }>,
+    receipts: Counts<{ ReceiptStatus::ALL.len() }>,
+    keyed: Counts<{ KeyedPublish::ALL.len() }>,
     http_calls: AtomicU64,
     http_bytes_in: AtomicU64,
     http_bytes_out: AtomicU64,
@@ -224,6 +260,16 @@ impl HubStats {
         self.refused_events.add(why as usize);
     }
 
+    /// A client was told what became of an event.
+    pub fn receipt(&self, status: ReceiptStatus) {
+        self.receipts.add(status as usize);
+    }
+
+    /// A publish with a key was answered.
+    pub fn keyed_publish(&self, what: KeyedPublish) {
+        self.keyed.add(what as usize);
+    }
+
     /// A handshake did not become a connection.
     pub fn handshake_refused(&self, why: HandshakeRefusal) {
         self.refused_handshakes.add(why as usize);
@@ -263,6 +309,16 @@ impl HubStats {
     /// Client events that were not relayed.
     pub fn refused_events(&self) -> impl Iterator<Item = (ClientEventRefusal, u64)> {
         ClientEventRefusal::ALL.iter().map(|why| (*why, self.refused_events.get(*why as usize)))
+    }
+
+    /// What clients were told of events that carried an `id`.
+    pub fn receipts(&self) -> impl Iterator<Item = (ReceiptStatus, u64)> {
+        ReceiptStatus::ALL.iter().map(|status| (*status, self.receipts.get(*status as usize)))
+    }
+
+    /// What became of publishes that had a key.
+    pub fn keyed_publishes(&self) -> impl Iterator<Item = (KeyedPublish, u64)> {
+        KeyedPublish::ALL.iter().map(|what| (*what, self.keyed.get(*what as usize)))
     }
 
     /// Handshakes that did not become connections.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DAY, DAYS_30, HOUR, HoldSettings, MANY, MILLIS_100, SECOND, WebhookEndpointSettings};
+use super::{DAY, DAYS_30, HOUR, HoldSettings, MANY, MILLIS_100, MINUTES_10, SECOND, WebhookEndpointSettings};
 use crate::{
     config::{
         error::Violation,
@@ -26,6 +26,8 @@ section! {
         enabled: bool = true, Flag;
         /// Whether clients may send `client-*` events.
         client_events: bool = false, Flag;
+        /// Whether a `client-*` event with an `id` is acknowledged, and delivered once.
+        receipts: bool = false, Flag;
         /// Whether clients may sign in.
         user_authentication: bool = true, Flag;
         /// Whether signed-in users may watch others.
@@ -90,6 +92,10 @@ section! {
         max_client_event_bytes: usize = 10 * KIB, Size(1..=16 * MIB);
         /// Client events that one connection may send per second; 0 is unlimited.
         client_events_per_second: u32 = 10, Number(0..=1_000_000);
+        /// How long the id of a client event that was delivered is remembered, where `receipts` is on.
+        receipt_window: Duration = Duration::from_secs(5), Time::within(MILLIS_100..=MINUTES_10);
+        /// How long an `Idempotency-Key` of the HTTP API is remembered.
+        idempotency_window: Duration = DAY, Time::within(SECOND..=DAYS_30);
         /// Events that may be published over HTTP per second, each of a batch counted; 0 is unlimited.
         publishes_per_second: u32 = 0, Number(0..=1_000_000);
         /// Requests over HTTP per second that only ask; 0 is unlimited.

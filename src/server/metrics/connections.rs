@@ -110,6 +110,22 @@ fn messages(page: &mut Page<'_>, apps: &[App<'_>]) -> fmt::Result {
         .iter()
         .flat_map(|app| app.stats.refused_events().map(|(why, count)| (labels!["app_id" => app.id, "reason" => why.as_str()], count)));
     page.counter("holdline_client_events_refused", "Client events that were not relayed, by reason.", refused)?;
+    let receipts = apps
+        .iter()
+        .flat_map(|app| app.stats.receipts().map(|(status, count)| (labels!["app_id" => app.id, "status" => status.as_str()], count)));
+    page.counter("holdline_receipts", "Client events with an id that were answered, by answer.", receipts)?;
+    let forgotten = apps.iter().map(|app| (app.labels(), app.hub.receipts().forgotten()));
+    page.counter(
+        "holdline_receipts_forgotten",
+        "Ids of client events that were forgotten before their time: there were too many.",
+        forgotten,
+    )?;
+    let known = apps.iter().map(|app| (app.labels(), app.hub.receipts().remembered() as u64));
+    page.gauge("holdline_receipt_ids", "Ids of client events that are remembered.", known)?;
+    let keyed = apps
+        .iter()
+        .flat_map(|app| app.stats.keyed_publishes().map(|(what, count)| (labels!["app_id" => app.id, "outcome" => what.as_str()], count)));
+    page.counter("holdline_idempotent_publishes", "Publishes with an Idempotency-Key, by what became of them.", keyed)?;
     let gauge = |of: fn(&Census) -> usize| apps.iter().map(move |app| (app.labels(), of(&app.census) as u64)).collect::<Vec<_>>();
     page.gauge("holdline_outbox_bytes", "Bytes that wait to be written to connections.", gauge(|census| census.outbox_bytes))?;
     page.gauge("holdline_outbox_frames", "Frames that wait to be written to connections.", gauge(|census| census.outbox_frames))?;
