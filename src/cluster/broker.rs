@@ -17,7 +17,7 @@ use crate::{
         App, ChannelInfo, ClientEvent, CloseCause, Conn, Counts, Delivery, EventSource, HandshakeRefusal, Hub, OutboxMemory, OverQuota,
         Pressure,
     },
-    lifecycle::{Deliveries, LockManager},
+    lifecycle::{Deliveries, Idempotency, LockManager},
     protocol::{ChannelName, CloseCode, SocketId},
 };
 
@@ -37,6 +37,7 @@ pub(super) struct Inner {
     draining: AtomicBool,
     locks: OnceLock<LockManager>,
     deliveries: OnceLock<Deliveries>,
+    idempotency: OnceLock<Idempotency>,
     memory: Arc<OutboxMemory>,
     /// Handshakes that name no application of ours.
     strangers: Counts<{ HandshakeRefusal::ALL.len() }>,
@@ -120,6 +121,7 @@ impl Broker {
             draining: AtomicBool::new(false),
             locks: OnceLock::new(),
             deliveries: OnceLock::new(),
+            idempotency: OnceLock::new(),
             memory: Arc::default(),
             strangers: Counts::default(),
         }))
@@ -253,6 +255,17 @@ impl Broker {
     /// What is owed to endpoints of webhooks, if there is a store.
     pub(crate) fn deliveries(&self) -> Option<&Deliveries> {
         self.0.deliveries.get()
+    }
+
+    /// Where keys of publishes are kept in a store.
+    pub(crate) fn set_idempotency(&self, idempotency: Idempotency) {
+        // A broker belongs to one server, which starts once.
+        let _ = self.0.idempotency.set(idempotency);
+    }
+
+    /// The keys of publishes: in memory, unless somebody has said where else.
+    pub(crate) fn idempotency(&self) -> &Idempotency {
+        self.0.idempotency.get_or_init(Idempotency::of_process)
     }
 
     /// The node has started to keep locks.

@@ -113,6 +113,12 @@ pub(super) enum ApiError {
     /// 409: the lock is over.
     #[error("The lock is over already")]
     LockOver,
+    /// 409: the same publish, by the same key, is at work.
+    #[error("A request with this Idempotency-Key is at work, try again")]
+    KeyAtWork,
+    /// 422: the key belongs to another request.
+    #[error("This Idempotency-Key was given with another request: another path or another body")]
+    KeyMismatch,
     /// 404: nothing is served here.
     #[error("There is nothing at this path")]
     UnknownPath,
@@ -233,7 +239,8 @@ impl ResponseError for ApiError {
             Self::UnknownApp | Self::UnknownSocket | Self::UnknownLock | Self::UnknownDeadLetter | Self::UnknownPath => {
                 StatusCode::NOT_FOUND
             }
-            Self::LockOver => StatusCode::CONFLICT,
+            Self::LockOver | Self::KeyAtWork => StatusCode::CONFLICT,
+            Self::KeyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
             Self::NoStore => StatusCode::NOT_IMPLEMENTED,
             Self::TooFast { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::StoreDown(_) | Self::OverCapacity => StatusCode::SERVICE_UNAVAILABLE,
@@ -250,7 +257,7 @@ impl ResponseError for ApiError {
             response.insert_header((ALLOW, HeaderValue::from_static(allow)));
         }
         let after = match self {
-            Self::StoreDown(_) | Self::OverCapacity => Some(1),
+            Self::StoreDown(_) | Self::OverCapacity | Self::KeyAtWork => Some(1),
             // Whole seconds, and never too early.
             Self::TooFast { limit, .. } => Some(limit.after.as_millis().div_ceil(1_000).max(1)),
             _ => None,

@@ -2,16 +2,18 @@
 //!
 //! Nothing of a request is delivered unless all of it can be.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use actix_web::{HttpResponse, http::header::HeaderMap};
+use actix_web::{HttpResponse, http::header::HeaderMap, web::Bytes};
 use serde::Serialize;
 
 use super::{
     error::ApiError,
+    express::ExpressRoute,
     fields::{self, EventFields},
+    idempotency,
     info::{Attributes, ChannelMap, Info},
-    signed::{Json, Signed, json},
+    signed::{Json, Signed, answer, json},
     trace,
 };
 use crate::{
@@ -25,11 +27,11 @@ pub(super) struct Publishing<'a> {
     /// The broker.
     pub(super) broker: &'a Broker,
     /// The application.
-    pub(super) hub: &'a Hub,
+    pub(super) hub: &'a Arc<Hub>,
     /// Its keys and limits when the request came.
-    pub(super) app: &'a App,
+    pub(super) app: &'a Arc<App>,
     /// The body, byte for byte.
-    pub(super) body: &'a [u8],
+    pub(super) body: &'a Bytes,
     /// Headers are not signed.
     pub(super) headers: &'a HeaderMap,
 }
@@ -45,12 +47,32 @@ struct Checked<'a> {
 
 /// `POST /apps/{app_id}/events`. 200 means accepted, not read by anybody.
 pub(super) async fn publish(signed: Signed) -> HttpResponse {
-    signed.answer(deliver_one(publishing(&signed)))
+    respond(ExpressRoute::Events, publishing(&signed)).await
 }
 
 /// `POST /apps/{app_id}/batch_events`.
 pub(super) async fn publish_batch(signed: Signed) -> HttpResponse {
-    signed.answer(deliver_batch(publishing(&signed)))
+    respond(ExpressRoute::Batch, publishing(&signed)).await
+}
+
+/// Publishes what was asked for; what carries a key only if it was not done before.
+pub(super) async fn respond(route: ExpressRoute, asked: Publishing<'_>) -> HttpResponse {
+    if asked.headers.contains_key(idempotency::KEY) {
+        // On the heap: the publish without a key shall not carry the room for one with.
+        return Box::pin(idempotency::respond(route, asked)).await;
+    }
+    answer(publish_now(route, asked), &asked.app.id)
+}
+
+/// Publishes what was asked for.
+///
+/// # Errors
+/// [`ApiError`]; nothing was delivered then.
+pub(super) fn publish_now(route: ExpressRoute, asked: Publishing<'_>) -> Result<Json, ApiError> {
+    match route {
+        ExpressRoute::Events => deliver_one(asked),
+        ExpressRoute::Batch => deliver_batch(asked),
+    }
 }
 
 fn publishing(signed: &Signed) -> Publishing<'_> {
@@ -61,7 +83,7 @@ fn publishing(signed: &Signed) -> Publishing<'_> {
 ///
 /// # Errors
 /// [`ApiError`]; nothing was delivered then.
-pub(super) fn deliver_one(asked: Publishing<'_>) -> Result<Json, ApiError> {
+fn deliver_one(asked: Publishing<'_>) -> Result<Json, ApiError> {
     let event = check(&EventFields::parse(asked.body)?, asked.app)?;
     make_way(asked, 1)?;
     deliver(asked, std::slice::from_ref(&event));
@@ -81,7 +103,7 @@ struct BatchAnswer {
 ///
 /// # Errors
 /// [`ApiError`]; nothing was delivered then.
-pub(super) fn deliver_batch(asked: Publishing<'_>) -> Result<Json, ApiError> {
+fn deliver_batch(asked: Publishing<'_>) -> Result<Json, ApiError> {
     let app = asked.app;
     let items = fields::batch(asked.body, app.limits.max_batch)?;
     let events = items.iter().map(|item| check(item, app)).collect::<Result<Vec<_>, _>>()?;

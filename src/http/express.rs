@@ -15,9 +15,8 @@ use actix_web::{
 
 use super::{
     HttpSettings, RouteTemplate,
-    error::ApiError,
-    events::{Publishing, deliver_batch, deliver_one},
-    signed::{Claimed, Json, Proved, answer},
+    events::{Publishing, respond},
+    signed::{Claimed, Proved},
 };
 use crate::{cluster::Broker, domain::Hub};
 
@@ -88,10 +87,10 @@ impl Express {
         let claimed = Claimed { request, app_id: Some(Cow::Borrowed(app_id)), broker, settings };
         let mut charged = None;
         let response = match claimed.prove(payload, |hub, bytes_in| charged = Some((Arc::clone(hub), bytes_in))).await {
-            Ok(Proved { by, body, .. }) => answer(
-                deliver(publish.route, Publishing { broker, hub: &by.hub, app: &by.app, body: &body, headers: request.headers() }),
-                app_id,
-            ),
+            Ok(Proved { by, body, .. }) => {
+                let asked = Publishing { broker, hub: &by.hub, app: &by.app, body: &body, headers: request.headers() };
+                respond(publish.route, asked).await
+            }
             // Only ids that exist are written to the log.
             Err(error) => error.logged(broker.app(app_id).map_or("-", |_| app_id)).error_response(),
         };
@@ -99,13 +98,6 @@ impl Express {
             account(&hub, bytes_in, &response);
         }
         response
-    }
-}
-
-fn deliver(route: ExpressRoute, asked: Publishing<'_>) -> Result<Json, ApiError> {
-    match route {
-        ExpressRoute::Events => deliver_one(asked),
-        ExpressRoute::Batch => deliver_batch(asked),
     }
 }
 

@@ -13,6 +13,7 @@ mod events;
 mod express;
 mod fields;
 mod health;
+mod idempotency;
 mod info;
 mod locks;
 mod log;

@@ -202,6 +202,10 @@ impl LifecycleStore for FakeStore {
         apps() -> AppTable;
         put_app(app: &'a AppRow, expected: Option<i64>) -> AppWrite;
         delete_app(id: &'a str) -> bool;
+        claim_key(by: Incarnation, claim: &'a KeyClaim) -> KeyVerdict;
+        answer_key(claim: &'a KeyClaim, answer: &'a str) -> bool;
+        give_back_key(claim: &'a KeyClaim) -> bool;
+        forget_keys(limit: u32) -> u64;
     }
 }
 

@@ -12,6 +12,7 @@ mod fake_store;
 mod handover;
 mod hold_table;
 mod hook;
+mod idempotency;
 mod lane_queue;
 mod lane_suspects;
 mod lanes;
@@ -37,6 +38,7 @@ pub(crate) use doorbell::{DoorbellSettings, Rings};
 pub(crate) use handover::{CloseJob, Handover, Job, LettingGo, Owed, Publishing, Which};
 pub(crate) use hold_table::{News, Notice, Place, Taken};
 pub(crate) use hook::{HookFailure, HookStats, guarded};
+pub(crate) use idempotency::{Attempt, Idempotency, Keyed, KeyedRequest};
 pub(crate) use listener::{Batching, BoxedListener, EndpointOptions, endpoint_of};
 pub use listener::{Delivered, EventFilter, EventId, Listener, ListenerOptions, Retry, TransactionalListener};
 pub(crate) use listeners::{

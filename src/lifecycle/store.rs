@@ -23,6 +23,7 @@ mod directory;
 mod error;
 mod ids;
 mod json;
+mod keys;
 mod measured;
 mod migrate;
 #[cfg(feature = "mutants")]
@@ -53,6 +54,7 @@ pub use directory::DataDirectory;
 pub(super) use error::is_outage;
 pub use error::{Source, StoreError};
 pub use ids::{BootId, HoldId, Incarnation, Lane, OpId, Shard, Timestamp};
+pub use keys::{KeyClaim, KeyVerdict};
 pub(crate) use measured::{MeasuredStore, StoreStats};
 pub use migrate::{Migrated, Migrations};
 pub use occupancy::{Sighting, Sightings};
@@ -209,6 +211,18 @@ pub trait LifecycleStore: Send + Sync + fmt::Debug {
 
     /// Deletes up to `limit` dead letters that were given up longer ago than `keep`. How many.
     fn forget_dead(&self, keep: Duration, limit: u32) -> StoreFuture<'_, u64>;
+
+    /// Claims the key of a publish: of all that ask with it, one may publish at a time. The same claim may be made again.
+    fn claim_key<'a>(&'a self, by: Incarnation, claim: &'a KeyClaim) -> StoreFuture<'a, KeyVerdict>;
+
+    /// The publish of a claim was done, and this was answered. False if somebody has taken over.
+    fn answer_key<'a>(&'a self, claim: &'a KeyClaim, answer: &'a str) -> StoreFuture<'a, bool>;
+
+    /// The publish of a claim was not done: the key is free again. False if somebody has taken over, or it was answered.
+    fn give_back_key<'a>(&'a self, claim: &'a KeyClaim) -> StoreFuture<'a, bool>;
+
+    /// Deletes up to `limit` keys whose time is over; where they are kept in memory, also the oldest of too many. How many.
+    fn forget_keys(&self, limit: u32) -> StoreFuture<'_, u64>;
 
     /// All consumers, shard by shard.
     fn consumers(&self) -> StoreFuture<'_, Vec<ConsumerRow>>;

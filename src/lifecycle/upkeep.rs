@@ -13,6 +13,7 @@ use super::{
     LockManager,
     due::Due,
     hold_table::Place,
+    idempotency,
     lock_manager::Release,
     store::{CloseCause, Ending, HoldDigest, HoldId, Incarnation, LockState, Shard, StoreError, Swept, mutants},
 };
@@ -136,12 +137,13 @@ async fn compare(locks: &LockManager, node: Incarnation) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Deletes entries of the log that are old and that nobody needs, and dead letters that nobody cared for.
+/// Deletes entries of the log that are old and that nobody needs, dead letters that nobody cared for, and keys whose time is over.
 pub(super) async fn retain(locks: LockManager) {
     loop {
         tokio::time::sleep(RETAIN_EVERY.mul_f64(0.9 + 0.2 * random_fraction())).await;
         let Some(node) = locks.incarnation() else { continue };
         forget_dead(&locks).await;
+        idempotency::forget(&**locks.store()).await;
         for shard in 0..locks.store().shards() {
             // As many as the column can number: see `Shard::MAX`.
             let shard = Shard(i16::try_from(shard).unwrap_or(i16::MAX));

@@ -20,7 +20,8 @@ use crate::{
     config::{OnDoubt, Settings, StoreSettings},
     domain::ConfiguredHolds,
     lifecycle::{
-        BoxedListener, Deliveries, Dispatcher, DispatcherParts, DispatcherSettings, DoorbellSettings, LockSettings, Node, Recorder,
+        BoxedListener, Deliveries, Dispatcher, DispatcherParts, DispatcherSettings, DoorbellSettings, Idempotency, LockSettings, Node,
+        Recorder,
         store::{LifecycleStore, MeasuredStore},
         take_places,
     },
@@ -65,6 +66,7 @@ pub(super) async fn start(
         listeners,
         settings: DispatcherSettings::default(),
     })?;
+    broker.set_idempotency(Idempotency::of_node(Arc::clone(node.locks().store()), node.locks().lanes().node()));
     if keeps_locks {
         broker.set_locks(node.locks().clone());
     }

@@ -7,6 +7,7 @@ pub(in crate::lifecycle) mod cluster;
 mod consumers;
 mod dead_letters;
 mod harness;
+mod keys;
 mod locks;
 mod occupancy;
 mod occupancy_model;
@@ -73,6 +74,14 @@ over_all_stores! {
     dead_letters::dead_letters_are_listed_page_by_page,
     dead_letters::dead_letters_outlive_the_log_and_are_forgotten_themselves,
     dead_letters::only_what_nobody_owns_for_long_is_an_orphan,
+    keys::a_key_is_claimed_once_and_its_answer_is_given_again,
+    keys::a_key_belongs_to_its_request_and_to_its_application,
+    keys::a_key_that_is_given_back_is_free,
+    keys::an_attempt_whose_time_is_over_is_taken_over,
+    keys::an_attempt_of_a_dead_node_is_taken_over_at_once,
+    keys::keys_whose_time_is_over_are_free_and_deleted_bit_by_bit,
+    keys::a_window_shorter_than_an_attempt_does_not_cut_it_off,
+    keys::of_many_at_once_one_claims,
     occupancy::the_first_node_occupies_and_the_last_vacates,
     occupancy::who_comes_back_within_the_delay_was_never_gone,
     occupancy::without_a_delay_every_change_is_told_at_once,

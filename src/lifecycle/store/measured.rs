@@ -7,8 +7,8 @@ use std::{
 
 use super::{
     Ack, Answer, AppRow, AppTable, AppWrite, Bell, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, DeadQuery, Delivery, EventRow, Fence,
-    HeldHold, HoldDigest, Incarnation, Lane, LifecycleStore, LockQuery, LockRow, NewNode, NodeRow, NodeView, ParkReason, ParkedRow,
-    ReleaseOp, Shard, Sightings, StartAt, Step, StoreCensus, StoreError, StoreFuture, Swept,
+    HeldHold, HoldDigest, Incarnation, KeyClaim, KeyVerdict, Lane, LifecycleStore, LockQuery, LockRow, NewNode, NodeRow, NodeView,
+    ParkReason, ParkedRow, ReleaseOp, Shard, Sightings, StartAt, Step, StoreCensus, StoreError, StoreFuture, Swept,
 };
 use crate::domain::{Histogram, HistogramView};
 
@@ -154,6 +154,10 @@ measured! {
     set_parked_reason(name: &'a str, shard: Shard, position: i64, reason: ParkReason) -> bool;
     dead(query: &'a DeadQuery) -> Vec<ParkedRow>;
     forget_dead(keep: Duration, limit: u32) -> u64;
+    claim_key(by: Incarnation, claim: &'a KeyClaim) -> KeyVerdict;
+    answer_key(claim: &'a KeyClaim, answer: &'a str) -> bool;
+    give_back_key(claim: &'a KeyClaim) -> bool;
+    forget_keys(limit: u32) -> u64;
     consumers() -> Vec<ConsumerRow>;
     skip(name: &'a str, shard: Shard, position: i64) -> bool;
     rewind(name: &'a str, to: &'a Cursor) -> ();

@@ -7,6 +7,7 @@
 mod apps;
 mod bell;
 mod consumers;
+mod keys;
 mod nodes;
 mod occupancy;
 mod parked;
@@ -24,8 +25,9 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use self::session::{Limits, Slot};
 use super::{
     Ack, Answer, AppRow, AppTable, AppWrite, Bell, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, DeadQuery, Delivery, EventRow, Fence,
-    HeldHold, HoldDigest, Incarnation, Lane, LifecycleStore, LockQuery, LockRow, Migrated, Migrations, NewNode, NodeRow, NodeView,
-    ParkReason, ParkedRow, ReleaseOp, Shard, Sightings, StartAt, Step, StoreCensus, StoreError, StoreFuture, StoreLimits, Swept,
+    HeldHold, HoldDigest, Incarnation, KeyClaim, KeyVerdict, Lane, LifecycleStore, LockQuery, LockRow, Migrated, Migrations, NewNode,
+    NodeRow, NodeView, ParkReason, ParkedRow, ReleaseOp, Shard, Sightings, StartAt, Step, StoreCensus, StoreError, StoreFuture,
+    StoreLimits, Swept,
 };
 
 /// How to reach the database.
@@ -344,6 +346,22 @@ impl LifecycleStore for PostgresStore {
 
     fn forget_dead(&self, keep: Duration, limit: u32) -> StoreFuture<'_, u64> {
         read!(self, connection => parked::forget_dead(connection, keep, limit))
+    }
+
+    fn claim_key<'a>(&'a self, by: Incarnation, claim: &'a KeyClaim) -> StoreFuture<'a, KeyVerdict> {
+        read!(self, connection => keys::claim(connection, by, claim))
+    }
+
+    fn answer_key<'a>(&'a self, claim: &'a KeyClaim, answer: &'a str) -> StoreFuture<'a, bool> {
+        read!(self, connection => keys::answer(connection, claim, answer))
+    }
+
+    fn give_back_key<'a>(&'a self, claim: &'a KeyClaim) -> StoreFuture<'a, bool> {
+        read!(self, connection => keys::give_back(connection, claim))
+    }
+
+    fn forget_keys(&self, limit: u32) -> StoreFuture<'_, u64> {
+        read!(self, connection => keys::forget(connection, limit))
     }
 
     fn consumers(&self) -> StoreFuture<'_, Vec<ConsumerRow>> {

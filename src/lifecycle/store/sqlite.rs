@@ -6,6 +6,7 @@
 
 mod apps;
 mod consumers;
+mod keys;
 mod nodes;
 mod occupancy;
 mod parked;
@@ -26,8 +27,9 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
     Ack, Answer, AppRow, AppTable, AppWrite, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, DataDirectory, DeadQuery, Delivery,
-    EventRow, Fence, HeldHold, HoldDigest, Incarnation, Lane, LifecycleStore, LockQuery, LockRow, Migrated, Migrations, NewNode, NodeRow,
-    NodeView, ParkReason, ParkedRow, ReleaseOp, Shard, Sightings, StartAt, Step, StoreCensus, StoreError, StoreFuture, StoreLimits, Swept,
+    EventRow, Fence, HeldHold, HoldDigest, Incarnation, KeyClaim, KeyVerdict, Lane, LifecycleStore, LockQuery, LockRow, Migrated,
+    Migrations, NewNode, NodeRow, NodeView, ParkReason, ParkedRow, ReleaseOp, Shard, Sightings, StartAt, Step, StoreCensus, StoreError,
+    StoreFuture, StoreLimits, Swept,
 };
 
 /// How long to wait for another process's lock on the file: a backup, a shell.
@@ -321,6 +323,23 @@ impl LifecycleStore for SqliteStore {
 
     fn forget_dead(&self, keep: Duration, limit: u32) -> StoreFuture<'_, u64> {
         Box::pin(async move { parked::forget_dead(&mut *self.writer().await, keep, limit).await })
+    }
+
+    fn claim_key<'a>(&'a self, by: Incarnation, claim: &'a KeyClaim) -> StoreFuture<'a, KeyVerdict> {
+        Box::pin(async move { keys::claim(&mut *self.writer().await, by, claim).await })
+    }
+
+    fn answer_key<'a>(&'a self, claim: &'a KeyClaim, answer: &'a str) -> StoreFuture<'a, bool> {
+        Box::pin(async move { keys::answer(&mut *self.writer().await, claim, answer).await })
+    }
+
+    fn give_back_key<'a>(&'a self, claim: &'a KeyClaim) -> StoreFuture<'a, bool> {
+        Box::pin(async move { keys::give_back(&mut *self.writer().await, claim).await })
+    }
+
+    fn forget_keys(&self, limit: u32) -> StoreFuture<'_, u64> {
+        let most = if self.file.is_some() { None } else { Some(keys::MOST_IN_MEMORY) };
+        Box::pin(async move { keys::forget(&mut *self.writer().await, limit, most).await })
     }
 
     fn consumers(&self) -> StoreFuture<'_, Vec<ConsumerRow>> {

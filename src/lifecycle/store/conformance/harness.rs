@@ -11,7 +11,7 @@ use super::cluster;
 use crate::lifecycle::store::{migrate, *};
 
 /// The version of the schema that this program knows.
-pub(super) const NEWEST: i64 = migrate::POSTGRES.len() as i64;
+pub(super) const NEWEST: i64 = migrate::POSTGRES[migrate::POSTGRES.len() - 1].version;
 
 pub(super) const LANE: Lane = Lane(0);
 
