@@ -50,6 +50,7 @@ mod handshake;
 mod handshake_auth;
 mod holds_config;
 mod http_wire;
+mod idempotency;
 mod limits;
 mod limits_node;
 mod listeners;
