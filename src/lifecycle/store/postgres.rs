@@ -10,6 +10,7 @@ mod consumers;
 mod keys;
 mod nodes;
 mod occupancy;
+mod options;
 mod parked;
 mod reads;
 mod rows;
@@ -22,6 +23,7 @@ use std::{str::FromStr, time::Duration};
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
+pub use self::options::PostgresOptions;
 use self::session::{Limits, Slot};
 use super::{
     Ack, Answer, AppRow, AppTable, AppWrite, Bell, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, DeadQuery, Delivery, EventRow, Fence,
@@ -30,48 +32,8 @@ use super::{
     StoreLimits, Swept,
 };
 
-/// How to reach the database.
-#[derive(Clone, Debug)]
-pub struct PostgresOptions {
-    /// `postgres://…`.
-    pub url: String,
-    /// Where to LISTEN if `url` leads to a transaction pooler, which cannot.
-    pub direct_url: Option<String>,
-    /// What to do about a schema that is missing or old.
-    pub migrations: Migrations,
-    /// How many shards a fresh schema gets; fixed from then on.
-    pub shards: u16,
-    /// What is accepted.
-    pub limits: StoreLimits,
-    /// How long the database may work on a write.
-    pub statement_timeout: Duration,
-    /// How long to wait for an answer before the connection is thrown away; longer than `statement_timeout`.
-    pub call_timeout: Duration,
-    /// How many connections reads may take.
-    pub readers: u32,
-    /// How many connections transactional listeners may take.
-    pub listeners: u32,
-}
-
 /// How long a listener's statement may take, and how long it may wait for a connection.
 const LISTENER_PATIENCE: Duration = Duration::from_secs(30);
-
-impl PostgresOptions {
-    /// The defaults, for a url.
-    pub fn new(url: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            direct_url: None,
-            migrations: Migrations::Apply,
-            shards: 16,
-            limits: StoreLimits::default(),
-            statement_timeout: Duration::from_secs(2),
-            call_timeout: Duration::from_secs(3),
-            readers: 4,
-            listeners: 4,
-        }
-    }
-}
 
 /// Locks, holds and the log in PostgreSQL, shared by all nodes that name the same database.
 #[derive(Debug)]
