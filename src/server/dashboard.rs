@@ -1,6 +1,7 @@
-//! The dashboard: an API for a page that shows what is going on.
+//! The dashboard: a page that shows what is going on, and an API for it alone.
 //!
-//! Whoever comes is looked at in [`guard`]; every route stands in [`Dashboard::configure`]. No request takes a lock for long: tables are walked in pieces, and answers are pages.
+//! Whoever comes is looked at in [`guard`]; every route stands in [`Dashboard::configure`]. The page is `clients/dashboard`, plain files
+//! that are part of the program. No request takes a lock for long: tables are walked in pieces, and answers are pages.
 
 mod channels;
 mod connections;
@@ -15,9 +16,10 @@ mod overview;
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use actix_web::{
-    FromRequest, Handler, Resource, Responder,
+    FromRequest, Handler, HttpResponse, Resource, Responder,
     body::BoxBody,
     dev::ServiceRequest,
+    http::header::LOCATION,
     middleware::{Next, from_fn},
     web,
 };
@@ -32,7 +34,28 @@ use crate::{
     protocol::ChannelPattern,
 };
 
-/// What requests count as.
+/// The page and what it loads, by the names it asks for them.
+const FILES: [(&str, &str, &str); 12] = [
+    ("/dashboard.css", CSS, include_str!("../../clients/dashboard/dashboard.css")),
+    ("/icon.svg", "image/svg+xml", include_str!("../../clients/dashboard/icon.svg")),
+    ("/main.js", JS, include_str!("../../clients/dashboard/main.js")),
+    ("/api.js", JS, include_str!("../../clients/dashboard/api.js")),
+    ("/dom.js", JS, include_str!("../../clients/dashboard/dom.js")),
+    ("/table.js", JS, include_str!("../../clients/dashboard/table.js")),
+    ("/overview.js", JS, include_str!("../../clients/dashboard/overview.js")),
+    ("/live.js", JS, include_str!("../../clients/dashboard/live.js")),
+    ("/locks.js", JS, include_str!("../../clients/dashboard/locks.js")),
+    ("/log.js", JS, include_str!("../../clients/dashboard/log.js")),
+    ("/delivery.js", JS, include_str!("../../clients/dashboard/delivery.js")),
+    ("/console.js", JS, include_str!("../../clients/dashboard/console.js")),
+];
+const PAGE: &str = include_str!("../../clients/dashboard/index.html");
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
+
+/// What requests of the page and of its API count as.
+const PAGE_ROUTE: RouteTemplate = RouteTemplate("/dashboard");
 const API_ROUTE: RouteTemplate = RouteTemplate("/dashboard/api");
 
 /// The dashboard of one broker. Cloning is a reference count.
@@ -108,7 +131,18 @@ impl Dashboard {
             .service(post("/publish", console::publish))
             .service(post("/auth", console::authorize))
             .default_service(web::to(async || DashboardError::UnknownPath.response()));
-        routes.service(web::scope("/dashboard").service(api));
+        let mut page = web::scope("/dashboard").app_data(PAGE_ROUTE).service(api);
+        let mut files = web::scope("").wrap(guarded(false)).service(file("", HTML, PAGE));
+        // The page names its files and its API by where it is itself.
+        files = files.service(
+            web::resource("/")
+                .route(web::get().to(async || HttpResponse::PermanentRedirect().insert_header((LOCATION, "../dashboard")).finish())),
+        );
+        for (path, kind, text) in FILES {
+            files = files.service(file(path, kind, text));
+        }
+        page = page.service(files.default_service(web::to(async || DashboardError::UnknownPath.response())));
+        routes.service(page);
     }
 
     fn app(&self, id: &str) -> Result<Arc<Hub>, DashboardError> {
@@ -122,6 +156,10 @@ impl Dashboard {
     fn deliveries(&self) -> Result<&Deliveries, DashboardError> {
         self.0.broker.deliveries().ok_or(DashboardError::NoStore)
     }
+}
+
+fn file(path: &'static str, kind: &'static str, text: &'static str) -> Resource {
+    get(path, move || async move { HttpResponse::Ok().content_type(kind).body(text) })
 }
 
 fn get<F, Args>(path: &'static str, handler: F) -> Resource
@@ -162,5 +200,18 @@ mod tests {
         assert!(there(&settings));
         settings.dashboard.enabled = false;
         assert!(!there(&settings));
+    }
+
+    #[test]
+    fn everything_that_the_page_loads_is_served_and_nothing_else_is() {
+        let modules = FILES.iter().filter(|(_, kind, _)| *kind == JS);
+        let imports: Vec<&str> =
+            modules.flat_map(|(_, _, text)| text.split("from './").skip(1)).filter_map(|rest| rest.split('\'').next()).collect();
+        for name in imports.iter().copied().chain(["dashboard.css", "main.js", "icon.svg"]) {
+            assert!(FILES.iter().any(|(path, ..)| path[1..] == *name), "{name} is asked for and not served");
+        }
+        for (path, ..) in FILES {
+            assert!(imports.contains(&&path[1..]) || PAGE.contains(&format!("dashboard{path}")), "{path} is served and not asked for");
+        }
     }
 }
