@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::postgres::{Postgres, ServerOptions, Stop};
+use crate::support::postgres::{self, Postgres, ServerOptions, Stop};
 use crate::support::{
     APP, App, Broker, Launch, Ws, eventually, one_app, query_string, request_bytes, run_to_end, server_with, stored, until,
 };
@@ -258,6 +258,29 @@ fn over_already(seen: &Seen<'_>, broker: &Broker) {
     }
 }
 
+/// A key whose publish is at work, and one that another request has.
+fn keys(seen: &Seen<'_>) {
+    let (url, _) = stored::wait(postgres::fresh_database());
+    let place = tempfile::tempdir().unwrap();
+    let broker = Broker::with(format!("[store]\nurl = \"{url}\"\ndata_dir = \"{}\"\n{}", place.path().display(), one_app("")));
+    for operation in seen.described.keys().filter(|operation| !operation.body().is_empty()) {
+        let ask = |body: &str, status: u16| {
+            let path = operation.target(APP.id);
+            let query = APP.signed_query(&operation.method, &path, &[], body.as_bytes());
+            let headers = [("Connection", "close"), ("Idempotency-Key", &operation.path)];
+            let request = request_bytes(&operation.method, &format!("{path}?{}", query_string(&query)), &headers, body.as_bytes());
+            let reply = exchange(broker.address(), &request);
+            seen.see(operation, &reply);
+            assert_eq!(reply.status, status, "{operation:?}");
+        };
+        ask(&operation.body(), 200);
+        ask(&format!("{} ", operation.body()), 422);
+        // As if its attempt had just begun.
+        stored::wait(postgres::run(&url, "UPDATE holdline.idempotency SET answer = NULL, claimed_at = clock_timestamp()".to_owned()));
+        ask(&operation.body(), 409);
+    }
+}
+
 /// What is not there for a while.
 fn unavailable(seen: &Seen<'_>) {
     let nothing = Broker::with(format!("[store]\nurl = \"none\"\n{}", one_app("")));
@@ -296,6 +319,7 @@ fn every_answer_is_described_and_every_refusal_that_is_described_is_given() {
         scope.spawn(|| too_often(&seen));
         scope.spawn(|| unavailable(&seen));
         scope.spawn(|| over_already(&seen, &broker));
+        scope.spawn(|| keys(&seen));
     });
     let seen = seen.statuses.into_inner().unwrap();
     for (operation, responses) in &described {
