@@ -49,6 +49,8 @@ pub mod docs {
     pub mod listeners {}
     #[doc = include_str!("docs/locks.md")]
     pub mod locks {}
+    #[doc = include_str!("docs/receipts.md")]
+    pub mod receipts {}
     #[doc = include_str!("docs/webhooks.md")]
     pub mod webhooks {}
     #[doc = include_str!("docs/metrics.md")]
