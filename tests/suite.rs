@@ -27,6 +27,8 @@ mod config;
 mod config_locks;
 mod config_sources;
 mod desk;
+mod doctor;
+mod doctor_database;
 mod events_api;
 mod faults;
 mod framing;

@@ -43,6 +43,10 @@ pub(super) enum CliError {
     Store(#[from] OpenError),
     #[error("{cursor:?} is not a cursor of this log: give one that `holdline events` has printed")]
     Cursor { cursor: String },
+    #[error("--app {id:?}: no application of the configuration has this id")]
+    UnknownApp { id: String },
+    #[error("{address} answers {path} with {status}")]
+    NotHealthy { address: String, path: &'static str, status: u16 },
     #[error("{0}")]
     NotThere(String),
     #[error("{0}; --force does it all the same")]
@@ -74,6 +78,7 @@ impl CliError {
             | Self::MissingCredential { .. }
             | Self::Cursor { .. }
             | Self::Sign(_)
+            | Self::UnknownApp { .. }
             | Self::Tls(_)
             | Self::Store(OpenError::Memory | OpenError::Nothing | OpenError::UnknownUrl) => USAGE,
             Self::Unreachable { .. }
@@ -83,6 +88,7 @@ impl CliError {
             | Self::ConnectionRefused { .. }
             | Self::Store(_)
             | Self::Answer { .. }
+            | Self::NotHealthy { .. }
             | Self::NotThere(_)
             | Self::NeedsForce(_)
             | Self::Output(_)

@@ -1,5 +1,5 @@
-//! The command line: `serve`, `config`; `publish`, `listen`, `channels`, `connections`, `kick`, `sign`; `apps`, `locks`, `events`, `consumers`,
-//! `webhooks`, `nodes` and `migrate`.
+//! The command line: `serve`, `config`, `doctor`, `up`; `publish`, `listen`, `channels`, `connections`, `kick`, `sign`; `apps`, `locks`,
+//! `events`, `consumers`, `webhooks`, `nodes` and `migrate`.
 //!
 //! Reads arguments and configuration, hands over, and turns what happened into an exit code: 0 done, 1 refused or failed, 2 a
 //! usage or configuration error. It may not contain rules of the broker: `publish` and those beside it, `locks release` and `webhooks replay`
@@ -10,10 +10,12 @@ mod channels;
 mod config;
 mod connections;
 mod consumers;
+mod doctor;
 mod error;
 mod event;
 mod events;
 mod listen;
+mod local;
 mod locks;
 mod migrate;
 mod nodes;
@@ -26,6 +28,7 @@ mod sign;
 mod store;
 mod tail;
 mod target;
+mod up;
 mod webhooks;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -85,6 +88,10 @@ enum Command {
     Nodes(nodes::NodesCommand),
     /// Create the store's schema, or bring it up to date
     Migrate(migrate::MigrateArgs),
+    /// Look whether a broker runs well here with this configuration; print what clients need to connect
+    Doctor(doctor::DoctorArgs),
+    /// Ask the configured broker on this machine whether it lives, for containers and scripts
+    Up(up::UpArgs),
 }
 
 /// `--config`, which every command takes.
@@ -128,6 +135,8 @@ pub fn main() -> ExitCode {
         Some(Command::Apps(command)) => apps::run(command),
         Some(Command::Nodes(command)) => nodes::run(command),
         Some(Command::Migrate(args)) => migrate::run(&args),
+        Some(Command::Doctor(args)) => return doctor::run(&args),
+        Some(Command::Up(args)) => up::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

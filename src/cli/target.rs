@@ -132,13 +132,17 @@ impl Base {
         if port == 0 {
             return Err(CliError::Url { url: "port 0".to_owned(), reason: "the configured port is chosen at the start; give --url" });
         }
-        let host = match host.parse() {
-            Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => Ipv4Addr::LOCALHOST.to_string(),
-            Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => format!("[{}]", Ipv6Addr::LOCALHOST),
-            Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
-            _ => host,
-        };
-        Ok(Self { authority: format!("{host}:{port}"), prefix: server.path_prefix.clone() })
+        Ok(Self { authority: format!("{}:{port}", reachable(&host)), prefix: server.path_prefix.clone() })
+    }
+}
+
+/// A host that is listened on, as this machine reaches it, in the form that stands in URLs.
+pub(super) fn reachable(host: &str) -> String {
+    match host.parse() {
+        Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => Ipv4Addr::LOCALHOST.to_string(),
+        Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => format!("[{}]", Ipv6Addr::LOCALHOST),
+        Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
+        _ => host.to_owned(),
     }
 }
 

@@ -34,6 +34,7 @@ mod wiring;
 pub use bootstrap::{Application, StopHandle};
 pub use builder::Server;
 pub use error::ServerError;
+pub(crate) use socket::room_for_connections;
 pub use store::OpenError;
 pub use tls::TlsError;
 pub use unix_socket::UnixSocketError;

@@ -69,6 +69,11 @@ pub(super) fn raise_open_files() -> usize {
             rlimit::Resource::NOFILE.get_soft().unwrap_or(u64::MAX)
         }
     };
+    room_for_connections(limit)
+}
+
+/// How many connections so many open files leave room for.
+pub(crate) fn room_for_connections(limit: u64) -> usize {
     let reserved = RESERVED_FILES.max(limit / 16);
     usize::try_from(limit.saturating_sub(reserved)).unwrap_or(usize::MAX)
 }

@@ -5,7 +5,7 @@
 mod certificate;
 mod watch;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use actix_web::rt;
 use parking_lot::RwLock;
@@ -73,15 +73,34 @@ impl Tls {
     }
 }
 
+/// What a certificate says of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    /// Whom it is for.
+    pub(crate) names: Vec<String>,
+    /// Its last moment, and how it is written.
+    pub(crate) ends: (SystemTime, String),
+    /// Why clients may refuse it today.
+    pub(crate) doubt: Option<String>,
+}
+
+/// Reads the files as a start would; `None` when there is no TLS.
+///
+/// # Errors
+/// As for a start.
+pub(crate) fn look(settings: &TlsSettings) -> Result<Option<Seen>, TlsError> {
+    if !settings.is_on() {
+        return Ok(None);
+    }
+    let files = Files::of(settings);
+    let Leaf { names, not_after, ends, doubt } = files.pair(&files.read()?)?.leaf;
+    Ok(Some(Seen { names, ends: (ends, not_after), doubt }))
+}
+
 /// Whether the files would do. What should be said about them, if anything.
 ///
 /// # Errors
 /// As for a start.
 pub(crate) fn check(settings: &TlsSettings) -> Result<Option<String>, TlsError> {
-    if !settings.is_on() {
-        return Ok(None);
-    }
-    let files = Files::of(settings);
-    let Leaf { doubt, .. } = files.pair(&files.read()?)?.leaf;
-    Ok(doubt)
+    Ok(look(settings)?.and_then(|seen| seen.doubt))
 }

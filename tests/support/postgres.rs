@@ -29,7 +29,7 @@ fn binaries() -> PathBuf {
 }
 
 /// The user that may run a server: `postgres`, if we are root.
-fn owner() -> Option<(u32, u32)> {
+pub(crate) fn owner() -> Option<(u32, u32)> {
     let number = |flag: &str| {
         let output = Command::new("id").args([flag, "postgres"]).output().ok()?;
         String::from_utf8(output.stdout).ok()?.trim().parse::<u32>().ok()
@@ -197,7 +197,8 @@ impl Drop for Postgres {
     }
 }
 
-fn as_owner(program: &Path, owner: Option<(u32, u32)>) -> Command {
+/// A program as the user that may run a server.
+pub(crate) fn as_owner(program: &Path, owner: Option<(u32, u32)>) -> Command {
     let mut command = Command::new(program);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
     if let Some((user, group)) = owner {

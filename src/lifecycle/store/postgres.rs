@@ -7,6 +7,7 @@
 mod apps;
 mod bell;
 mod consumers;
+mod diagnosis;
 mod keys;
 mod nodes;
 mod occupancy;
@@ -23,6 +24,7 @@ use std::{str::FromStr, time::Duration};
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
+pub(crate) use self::diagnosis::Diagnosis;
 pub use self::options::PostgresOptions;
 use self::session::{Limits, Slot};
 use super::{

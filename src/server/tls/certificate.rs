@@ -140,6 +140,8 @@ pub(super) struct Leaf {
     pub(super) names: Vec<String>,
     /// The last moment at which it is valid.
     pub(super) not_after: String,
+    /// The same.
+    pub(super) ends: SystemTime,
     /// Why clients may refuse it today.
     pub(super) doubt: Option<String>,
 }
@@ -204,14 +206,14 @@ impl Files {
         } else {
             None
         };
-        Ok(Leaf { names: names(&certificate), not_after: date(end), doubt })
+        Ok(Leaf { names: names(&certificate), not_after: date(end), ends: end, doubt })
     }
 }
 
 impl Leaf {
     /// Says which certificate is used from now on.
     pub(super) fn say(&self, files: &Files) {
-        let Self { names, not_after, doubt } = self;
+        let Self { names, not_after, doubt, .. } = self;
         let (names, file) = (names.join(", "), files.certificate.display());
         tracing::info!(
             tls.certificate = %file, tls.names = names, tls.not_after = not_after,

@@ -12,7 +12,7 @@ use crate::lifecycle::store::{
 };
 
 /// `server_version_num` of the oldest PostgreSQL that has what the functions use (`bit_xor`).
-const OLDEST: i32 = 140_000;
+pub(super) const OLDEST: i32 = 140_000;
 
 /// Checks everything, migrates if that is allowed; what that did, and how many shards there are.
 pub(super) async fn prepare(address: &PgConnectOptions, policy: Migrations, shards_of_fresh: u16) -> Result<(Migrated, u16), StoreError> {
@@ -45,46 +45,61 @@ async fn check_server(connection: &mut PgConnection) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// What the database says about its schema.
+#[derive(Debug)]
+pub(super) struct Record {
+    /// Whether there is a schema of our name.
+    pub(super) schema: bool,
+    /// Whether nothing is in it: somebody who may has made it for us.
+    empty: bool,
+    /// What was applied, if that is recorded.
+    applied: Option<Vec<(i64, String)>>,
+}
+
+impl Record {
+    pub(super) fn found(&self) -> Found<'_> {
+        match &self.applied {
+            Some(applied) => Found::Applied(applied),
+            None if self.schema && !self.empty => Found::NoRecord,
+            None => Found::Nothing,
+        }
+    }
+}
+
+/// Reads it.
+pub(super) async fn look(connection: &mut PgConnection) -> Result<Record, StoreError> {
+    let (schema, table, empty): (bool, bool, bool) = sqlx::query_as(
+        "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'holdline'),
+                EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                         WHERE n.nspname = 'holdline' AND c.relname = 'migration'),
+                NOT EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                             WHERE n.nspname = 'holdline')",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let applied = match table {
+        true => {
+            let applied = sqlx::query_as("SELECT version, checksum FROM holdline.migration ORDER BY version").fetch_all(connection).await;
+            Some(applied.map_err(|error| no_right("read schema holdline", error))?)
+        }
+        false => None,
+    };
+    Ok(Record { schema, empty, applied })
+}
+
 async fn migrate(connection: &mut PgConnection, policy: Migrations) -> Result<Migrated, StoreError> {
     let mut transaction = Connection::begin(connection).await?;
     // Of nodes that start together, one migrates.
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('holdline.migration', 0))").execute(&mut *transaction).await?;
-    let (schema, table): (bool, bool) = sqlx::query_as(
-        "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'holdline'),
-                EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                         WHERE n.nspname = 'holdline' AND c.relname = 'migration')",
-    )
-    .fetch_one(&mut *transaction)
-    .await?;
-    let applied: Vec<(i64, String)> = if table {
-        sqlx::query_as("SELECT version, checksum FROM holdline.migration ORDER BY version")
-            .fetch_all(&mut *transaction)
-            .await
-            .map_err(|error| no_right("read schema holdline", error))?
-    } else {
-        Vec::new()
-    };
-    let found = match (schema, table) {
-        (false, _) => Found::Nothing,
-        (true, true) => Found::Applied(&applied),
-        (true, false) => {
-            // An empty schema may have been made for us by somebody who may.
-            let (empty,): (bool,) = sqlx::query_as(
-                "SELECT NOT EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                                     WHERE n.nspname = 'holdline')",
-            )
-            .fetch_one(&mut *transaction)
-            .await?;
-            if empty { Found::Nothing } else { Found::NoRecord }
-        }
-    };
+    let record = look(&mut transaction).await?;
+    let found = record.found();
     let missing = migrate::missing(migrate::POSTGRES, found, policy)?;
     let migrated = Migrated::by(found, missing);
     if missing.is_empty() {
         return Ok(migrated);
     }
     if found == Found::Nothing {
-        if !schema {
+        if !record.schema {
             let create = sqlx::raw_sql("CREATE SCHEMA holdline").execute(&mut *transaction).await;
             create.map_err(|error| no_right("create schema holdline", error))?;
         }
