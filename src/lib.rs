@@ -70,6 +70,18 @@ pub mod docs {
         #[doc = include_str!("docs/guides/links.md")]
         #[doc = include_str!("docs/guides/first-hour.md")]
         pub mod first_hour {}
+        #[doc = include_str!("docs/guides/links.md")]
+        #[doc = include_str!("docs/guides/order-locks.md")]
+        pub mod order_locks {}
+        #[doc = include_str!("docs/guides/links.md")]
+        #[doc = include_str!("docs/guides/handlers.md")]
+        pub mod handlers {}
+        #[doc = include_str!("docs/guides/links.md")]
+        #[doc = include_str!("docs/guides/production.md")]
+        pub mod production {}
+        #[doc = include_str!("docs/guides/links.md")]
+        #[doc = include_str!("docs/guides/faq.md")]
+        pub mod faq {}
     }
 }
 

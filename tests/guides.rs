@@ -55,7 +55,7 @@ fn pages() -> Vec<Page> {
     names.iter().map(|name| Page::read(name).unwrap_or_else(|fault| panic!("{fault}"))).collect()
 }
 
-fn all_well(faults: impl IntoIterator<Item = Fault>) {
+fn all_is_well(faults: impl IntoIterator<Item = Fault>) {
     let faults: Vec<String> = faults.into_iter().map(|fault| fault.to_string()).collect();
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
 }
@@ -93,7 +93,7 @@ fn read(path: &str) -> String {
 #[test]
 fn there_is_somebody_to_check_every_block() {
     let (clients, library) = (read("tests/clients/guides.test.mjs"), read("src/lib.rs"));
-    all_well(pages().iter().flat_map(|page| inventory(page, &clients, &library)));
+    all_is_well(pages().iter().flat_map(|page| inventory(page, &clients, &library)));
 }
 
 #[test]
@@ -110,9 +110,9 @@ fn every_guide_is_part_of_the_documentation_and_has_its_test() {
 #[test]
 fn every_link_leads_somewhere() {
     let modules = Page::read(LINKS).unwrap_or_else(|fault| panic!("{fault}"));
-    all_well(pages().iter().filter_map(|page| links::check(page).err()));
+    all_is_well(pages().iter().filter_map(|page| links::check(page).err()));
     let guides = pages().into_iter().filter(|page| page.path != "README.md");
-    all_well(guides.filter_map(|page| links::check_for_rustdoc(&page, &modules).err()));
+    all_is_well(guides.filter_map(|page| links::check_for_rustdoc(&page, &modules).err()));
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn the_links_of_the_other_pages_lead_somewhere_too() {
     let entries = fs::read_dir(Path::new(ROOT).join("src/docs")).expect("the pages are there").flatten();
     let names = entries.map(|entry| format!("src/docs/{}", entry.file_name().to_string_lossy())).filter(|name| name.ends_with(".md"));
     let pages = names.map(|name| Page::read(&name).unwrap_or_else(|fault| panic!("{fault}")));
-    all_well(pages.filter_map(|page| links::check(&page).err()));
+    all_is_well(pages.filter_map(|page| links::check(&page).err()));
 }
 
 /// Words in backticks.
@@ -140,7 +140,7 @@ fn every_key_that_is_named_is_one() {
             }
         }
     }
-    all_well(faults);
+    all_is_well(faults);
 }
 
 /// `section.key` of every line of the file, those that are commented out included; a list of tables is `apps[]`.
@@ -183,7 +183,7 @@ fn every_file_that_is_named_is_there() {
             }
         }
     }
-    all_well(faults);
+    all_is_well(faults);
 }
 
 /// Every alias of another broker's variable is on the page about that broker, with the key that it means.
@@ -202,12 +202,12 @@ fn every_variable_of_another_broker_that_is_read_is_on_its_page() {
             }
         }
     }
-    all_well(faults);
+    all_is_well(faults);
 }
 
 fn follow(path: &str) {
     let page = Page::read(path).unwrap_or_else(|fault| panic!("{fault}"));
-    all_well(Session::new(&page).run().err());
+    all_is_well(Session::new(&page).run().err());
 }
 
 fn guide(stem: &str) {
@@ -222,6 +222,26 @@ fn readme_is_as_it_says() {
 #[test]
 fn the_first_hour_is_as_it_says() {
     guide("first-hour");
+}
+
+#[test]
+fn order_locks_are_as_they_say() {
+    guide("order-locks");
+}
+
+#[test]
+fn handlers_are_as_they_say() {
+    guide("handlers");
+}
+
+#[test]
+fn production_is_as_it_says() {
+    guide("production");
+}
+
+#[test]
+fn the_questions_are_as_they_say() {
+    guide("faq");
 }
 
 /// What a page with this block is found to be.

@@ -10,11 +10,12 @@ import { AuthServer } from './support/auth-server.mjs';
 import { APP, Broker } from './support/broker.mjs';
 import { at, blocks, built, dotenv, file, named, snippet, unused } from './support/guides.mjs';
 import { LIBRARIES, launch, open, run, shell } from './support/guides-browser.mjs';
-import { php } from './support/guides-laravel.mjs';
+import { freePort, php, serve } from './support/guides-laravel.mjs';
 import { RawSocket } from './support/raw-socket.mjs';
 import { jsonOf, serverSdk } from './support/server-sdk.mjs';
 import { eventually, eventuallyEqual } from './support/waiting.mjs';
 
+const ORDER_LOCKS = 'src/docs/guides/order-locks.md';
 const FIRST_HOUR = 'src/docs/guides/first-hour.md';
 // Of no application is one for development, with its rule for private-order.{order_id}.
 let broker, sdk, auth, browser, place;
@@ -110,6 +111,60 @@ suite('the first hour', () => {
     await until('the console says so', broadcast, () => ada.said.includes('order 42 is shipped'));
     fine(ada);
   });
+});
+
+test('order locks: two people, their application, a laptop that goes away, and a save with an old fence', async (t) => {
+  const port = await freePort();
+  const shop = await Broker.during(t, file(ORDER_LOCKS, 'holdline.toml', { 8000: port }).text);
+  const names = ['order-locks-migration', 'order-locks-channels', 'order-locks-user', 'order-locks-listener', 'order-locks-save'];
+  const application = await serve(t, place, {
+    files: names.map((name) => snippet(name)),
+    port,
+    env: { PUSHER_APP_KEY: 'shop-key', PUSHER_APP_SECRET: 'a long random text' },
+    pages: { ...LIBRARIES, 'page.html': shell(snippet('order-locks-html').text) },
+  });
+  const echo = built(snippet('first-hour-echo'), { ...dotenv(file(FIRST_HOUR, '.env', { 6001: shop.port })), VITE_PUSHER_APP_KEY: 'shop-key' });
+  const script = snippet('order-locks-page');
+  const somebody = async (user) => {
+    const one = await open(t, browser, `${application.url}/page.html`, { user });
+    await run(one, echo, script);
+    return one;
+  };
+  const says = (one, text) => eventuallyEqual('the banner', () => one.locator('#banner').textContent(), text, { within: 20_000 });
+  const save = async (one, note) => {
+    await one.fill('textarea', note);
+    await one.click('button');
+  };
+  const ada = await somebody('ada');
+  await says(ada, 'You are editing this order.');
+  // The listener may be a moment behind the page.
+  await eventually('she saves', async () => {
+    await save(ada, 'by Ada');
+    await eventually('an answer', async () => (await ada.locator('#banner').textContent()) !== 'You are editing this order.');
+    return (await ada.locator('#banner').textContent()) === 'Saved.';
+  });
+  const fence = Number(await ada.inputValue('[name=fence]'));
+  const linus = await somebody('linus');
+  await says(linus, 'user:ada is editing this order.');
+  assert.equal(await linus.locator('textarea').isDisabled(), true);
+  const mallory = await somebody('mallory');
+  await says(mallory, '');
+
+  await ada.context().setOffline(true);
+  await ada.context().close();
+  await says(linus, 'You are editing this order.');
+  assert.ok(Number(await linus.inputValue('[name=fence]')) > fence);
+  const late = await fetch(`${application.url}/orders/42`, { method: 'POST', body: new URLSearchParams({ note: 'late', fence }) });
+  assert.deepEqual([late.status, await late.text()], [409, 'This order is locked by somebody else now.']);
+  await eventually('Linus saves', async () => {
+    await save(linus, 'by Linus');
+    await eventually('an answer', async () => (await linus.locator('#banner').textContent()) !== 'You are editing this order.');
+    return (await linus.locator('#banner').textContent()) === 'Saved.';
+  });
+  const forged = await fetch(`${application.url}/holdline`, { method: 'POST', body: '{"type":"OrderUnlocked","resource":"order:42","fence":2}' });
+  assert.equal(forged.status, 401);
+  fine(linus, mallory);
+  assert.doesNotMatch(application.log, /PHP (Warning|Fatal|Deprecated|Notice)/);
 });
 
 suite('the runner', () => {

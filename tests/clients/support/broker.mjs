@@ -28,12 +28,12 @@ process.once('exit', () => {
 export class Broker {
   #child;
 
-  /** Starts a broker. `config` holds `apps` and any other section, in the names of the configuration file. */
+  /** Starts a broker. `config` holds `apps` and any other section, in the names of the configuration file; or it is the text of one. */
   static async start(config = {}) {
     const broker = new Broker();
     broker.directory = mkdtempSync(join(tmpdir(), 'holdline-'));
     directories.add(broker.directory);
-    writeFileSync(join(broker.directory, 'holdline.toml'), toml(config));
+    writeFileSync(join(broker.directory, 'holdline.toml'), typeof config === 'string' ? config : toml(config));
     await broker.#launch(0);
     return broker;
   }
