@@ -41,11 +41,19 @@ pub(super) const SERVER: [Alias; 16] = [
 ];
 
 /// Aliases of the default application's keys, its identity apart.
-pub(super) const APP: [Alias; 12] = [
+pub(super) const APP: [Alias; 19] = [
+    alias("SOKETI_DEFAULT_APP_ENABLED", "enabled", same),
     alias("SOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES", "client_events", same),
     alias("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", "client_events", client_events),
-    alias("SOKETI_DEFAULT_APP_MAX_CONNECTIONS", "max_connections", connections),
-    alias("REVERB_APP_MAX_CONNECTIONS", "max_connections", connections),
+    // soketi's own name, and the one that people write for it.
+    alias("SOKETI_DEFAULT_APP_MAX_CONNS", "max_connections", unlimited),
+    alias("SOKETI_DEFAULT_APP_MAX_CONNECTIONS", "max_connections", unlimited),
+    alias("REVERB_APP_MAX_CONNECTIONS", "max_connections", unlimited),
+    alias("SOKETI_DEFAULT_APP_MAX_BACKEND_EVENTS_PER_SEC", "limits.publishes_per_second", unlimited),
+    alias("SOKETI_DEFAULT_APP_MAX_CLIENT_EVENTS_PER_SEC", "limits.client_events_per_second", unlimited),
+    alias("SOKETI_DEFAULT_APP_MAX_READ_REQ_PER_SEC", "limits.reads_per_second", unlimited),
+    alias("SOKETI_EVENT_MAX_NAME_LENGTH", "limits.max_event_name", same),
+    alias("SOKETI_CHANNEL_CACHE_TTL", "limits.cache_ttl", seconds),
     alias("SOKETI_EVENT_MAX_SIZE_IN_KB", "limits.max_event_bytes", kibibytes),
     alias("PAYLOAD_LIMIT", "limits.max_event_bytes", same),
     alias("SOKETI_EVENT_MAX_CHANNELS_AT_ONCE", "limits.max_channels_per_event", same),
@@ -91,7 +99,7 @@ fn path(value: &str) -> Result<String, Reason> {
 }
 
 /// Others write -1 for "unlimited".
-fn connections(value: &str) -> Result<String, Reason> {
+fn unlimited(value: &str) -> Result<String, Reason> {
     Ok(if value == "-1" { "0".to_owned() } else { value.to_owned() })
 }
 

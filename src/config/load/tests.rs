@@ -226,6 +226,13 @@ fn the_other_aliases_mean_our_keys() {
     assert_eq!(app("SOKETI_EVENT_MAX_SIZE_IN_KB", "100").unwrap().limits.max_event_bytes, 102_400);
     assert_eq!(app("SOKETI_PRESENCE_MAX_MEMBER_SIZE", "0.5").unwrap().limits.max_user_info_bytes, 512);
     assert_eq!(app("SOKETI_DEFAULT_APP_MAX_CONNECTIONS", "-1").unwrap().max_connections, 0);
+    assert_eq!(app("SOKETI_DEFAULT_APP_MAX_CONNS", "500").unwrap().max_connections, 500);
+    assert!(!app("SOKETI_DEFAULT_APP_ENABLED", "false").unwrap().enabled);
+    assert_eq!(app("SOKETI_DEFAULT_APP_MAX_BACKEND_EVENTS_PER_SEC", "90").unwrap().limits.publishes_per_second, 90);
+    assert_eq!(app("SOKETI_DEFAULT_APP_MAX_CLIENT_EVENTS_PER_SEC", "-1").unwrap().limits.client_events_per_second, 0);
+    assert_eq!(app("SOKETI_DEFAULT_APP_MAX_READ_REQ_PER_SEC", "-1").unwrap().limits.reads_per_second, 0);
+    assert_eq!(app("SOKETI_EVENT_MAX_NAME_LENGTH", "50").unwrap().limits.max_event_name, 50);
+    assert_eq!(app("SOKETI_CHANNEL_CACHE_TTL", "3600").unwrap().limits.cache_ttl, Duration::from_secs(3600));
     assert!(app("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", "all").unwrap().client_events);
     assert!(!app("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", "none").unwrap().client_events);
     assert!(settings("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", "some").unwrap_err().starts_with("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM: "));
