@@ -67,21 +67,33 @@ pub mod docs {
     /// Step by step, each command and each piece of code run by a test. Files lie beside each other and rustdoc's pages do not, so
     /// the links of the guides have their targets in `links.md` for rustdoc, and at the end of each file for its readers.
     pub mod guides {
-        #[doc = include_str!("docs/guides/links.md")]
+        #[cfg_attr(not(doctest), doc = include_str!("docs/guides/links.md"))]
         #[doc = include_str!("docs/guides/first-hour.md")]
         pub mod first_hour {}
-        #[doc = include_str!("docs/guides/links.md")]
+        #[cfg_attr(not(doctest), doc = include_str!("docs/guides/links.md"))]
         #[doc = include_str!("docs/guides/order-locks.md")]
         pub mod order_locks {}
-        #[doc = include_str!("docs/guides/links.md")]
+        #[cfg_attr(not(doctest), doc = include_str!("docs/guides/links.md"))]
         #[doc = include_str!("docs/guides/handlers.md")]
         pub mod handlers {}
-        #[doc = include_str!("docs/guides/links.md")]
+        #[cfg_attr(not(doctest), doc = include_str!("docs/guides/links.md"))]
         #[doc = include_str!("docs/guides/production.md")]
         pub mod production {}
-        #[doc = include_str!("docs/guides/links.md")]
+        #[cfg_attr(not(doctest), doc = include_str!("docs/guides/links.md"))]
         #[doc = include_str!("docs/guides/faq.md")]
         pub mod faq {}
+        #[cfg_attr(not(doctest), doc = include_str!("docs/guides/links.md"))]
+        #[doc = include_str!("docs/guides/moving-from-pusher.md")]
+        pub mod moving_from_pusher {}
+        #[cfg_attr(not(doctest), doc = include_str!("docs/guides/links.md"))]
+        #[doc = include_str!("docs/guides/moving-from-soketi.md")]
+        pub mod moving_from_soketi {}
+        #[cfg_attr(not(doctest), doc = include_str!("docs/guides/links.md"))]
+        #[doc = include_str!("docs/guides/moving-from-reverb.md")]
+        pub mod moving_from_reverb {}
+        #[cfg_attr(not(doctest), doc = include_str!("docs/guides/links.md"))]
+        #[doc = include_str!("docs/guides/moving-from-laravel-websockets.md")]
+        pub mod moving_from_laravel_websockets {}
     }
 }
 
