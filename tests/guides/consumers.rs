@@ -42,7 +42,7 @@ pub(crate) fn nginx(home: &Path, text: &str) -> Result<(), String> {
     let mut openssl = Command::new("openssl");
     openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=shop.example"]);
     succeeded("openssl", openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate).output())?;
-    let text = text.lines().map(|line| match line.trim_start().split_whitespace().next() {
+    let text = text.lines().map(|line| match line.split_whitespace().next() {
         Some("ssl_certificate") => format!("ssl_certificate {};", certificate.display()),
         Some("ssl_certificate_key") => format!("ssl_certificate_key {};", key.display()),
         _ => line.to_owned(),
