@@ -1,153 +1,57 @@
 #!/usr/bin/env python3
-"""Reads Holdline's log straight from PostgreSQL and keeps locked_by in a table of orders.
+"""Keeps locked_by in a table of orders, by reading Holdline's log.
 
-    DATABASE_URL=postgres://… python3 orders_reader.py            until stopped
-    DATABASE_URL=postgres://… python3 orders_reader.py --once     to the end of the log, then exit
+    DATABASE_URL=postgres://… python3 orders_reader.py                                   PostgreSQL, where the log is, too
+    DATABASE_URL=sqlite:shop.sqlite HOLDLINE_LOG=holdline-data/holdline.sqlite \\
+        python3 orders_reader.py                                                         SQLite: the log is a file of the broker
+    … --once                                                                             to the end of the log, then exit
 
     CREATE TABLE orders (id bigint PRIMARY KEY, …, locked_by text, lock_fence bigint);
 
-Each order is written in the transaction that stores how far the log was read: kill this at any moment, and every lock and every
-unlock still takes effect exactly once, in order. Any number of copies may run; they share the shards. Needs psycopg 3.
+Kill it at any moment: every lock and every unlock still takes effect exactly once, in order. Any number of copies may run.
 """
 
+from __future__ import annotations
+
+import logging
 import os
-import select
+import signal
 import sys
-import time
+from typing import Any
 
-import psycopg
-from psycopg.rows import dict_row
+from holdline_log import Entry, PostgresReader, SqliteReader
 
-CONSUMER = "orders-python"
-OWNER = f"{os.uname().nodename}-{os.getpid()}"
-LEASE = "10 s"
-RENEW_EVERY = 3.0
-POLL_EVERY = 1.0
-BATCH = 200
-
-# One row per shard, once. A new reader begins with the oldest entry.
-CREATE = """
-INSERT INTO holdline.consumer (name, shard, position)
-SELECT %(name)s, shard, first_position - 1 FROM holdline.shard_head
-ON CONFLICT (name, shard) DO NOTHING
-"""
-
-# Shards that nobody else reads. A new epoch makes the claims of whoever read them before worthless. A lease further away than it is
-# long comes from a clock that was set back.
-CLAIM = """
-UPDATE holdline.consumer c SET owner = %(owner)s, epoch = c.epoch + 1, lease_until = clock_timestamp() + %(lease)s::interval
-  FROM (SELECT shard FROM holdline.consumer
-         WHERE name = %(name)s AND (owner IS NULL OR owner = %(owner)s OR lease_until < clock_timestamp()
-               OR lease_until > clock_timestamp() + %(lease)s::interval)
-         ORDER BY shard FOR UPDATE SKIP LOCKED) free
- WHERE c.name = %(name)s AND c.shard = free.shard
-RETURNING c.shard, c.position, c.epoch
-"""
-
-READ = """
-SELECT position, type, resource, principal, fence FROM holdline.event
- WHERE shard = %(shard)s AND position > %(position)s ORDER BY position LIMIT %(batch)s
-"""
-
-# No row: somebody else has the shard by now. Then nothing of this transaction may stay.
-ACKNOWLEDGE = """
-UPDATE holdline.consumer SET position = %(upto)s, attempts = 0, next_try = NULL, last_error = NULL
- WHERE name = %(name)s AND shard = %(shard)s AND epoch = %(epoch)s AND position = %(position)s
-"""
-
-NOTE_FAILURE = """
-UPDATE holdline.consumer SET attempts = attempts + 1, last_error = %(error)s
- WHERE name = %(name)s AND shard = %(shard)s AND epoch = %(epoch)s AND position = %(position)s
-"""
-
-GIVE_UP = "UPDATE holdline.consumer SET owner = NULL, lease_until = NULL WHERE name = %(name)s AND owner = %(owner)s"
+NAME = "orders-python"
 
 # The fence keeps an old entry from touching what a newer lock has written.
-LOCKED = "UPDATE orders SET locked_by = %(principal)s, lock_fence = %(fence)s WHERE id = %(order)s AND coalesce(lock_fence, 0) < %(fence)s"
-UNLOCKED = "UPDATE orders SET locked_by = NULL WHERE id = %(order)s AND lock_fence = %(fence)s"
-
-STATEMENTS = {"OrderLocked": LOCKED, "OrderUnlocked": UNLOCKED}
+LOCKED = "UPDATE orders SET locked_by = ?, lock_fence = ? WHERE id = ? AND coalesce(lock_fence, 0) < ?"
+UNLOCKED = "UPDATE orders SET locked_by = NULL WHERE id = ? AND lock_fence = ?"
 
 
-class Lost(Exception):
-    """The shard is somebody else's."""
+def apply(cursor: Any, entry: Entry, mark: str) -> None:
+    order = entry.resource.removeprefix("order:")
+    if not (entry.resource.startswith("order:") and order.isdecimal()):
+        return
+    # By kind, and not by the name alone: handlers may emit events of any name.
+    if entry.kind == "locked" and entry.type == "OrderLocked":
+        cursor.execute(LOCKED.replace("?", mark), (entry.principal, entry.fence, int(order), entry.fence))
+    elif entry.kind == "unlocked" and entry.type == "OrderUnlocked":
+        cursor.execute(UNLOCKED.replace("?", mark), (int(order), entry.fence))
 
 
-def apply(transaction, event):
-    statement = STATEMENTS.get(event["type"])
-    order = event["resource"].removeprefix("order:")
-    if statement and order.isdecimal():
-        transaction.execute(statement, {"principal": event["principal"], "fence": event["fence"], "order": int(order)})
+def reader(url: str) -> PostgresReader | SqliteReader:
+    if url.startswith("sqlite:"):
+        return SqliteReader(os.environ["HOLDLINE_LOG"], url.removeprefix("sqlite:"), NAME, lambda cursor, entry: apply(cursor, entry, "?"))
+    return PostgresReader(url, NAME, lambda cursor, entry: apply(cursor, entry, "%s"))
 
 
-def read_batch(connection, claim):
-    """One transaction; how many entries it took."""
-    with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
-        events = cursor.execute(READ, {**claim, "batch": BATCH}).fetchall()
-        for expected, event in enumerate(events, claim["position"] + 1):
-            if event["position"] != expected:
-                # Positions have no holes: what is missing was deleted before this reader existed, or it was rewound too far.
-                raise RuntimeError(f"shard {claim['shard']}: position {expected} is missing")
-            apply(cursor, event)
-        if events:
-            upto = events[-1]["position"]
-            if cursor.execute(ACKNOWLEDGE, {**claim, "name": CONSUMER, "upto": upto}).rowcount != 1:
-                raise Lost
-            claim["position"] = upto
-    return len(events)
-
-
-def read_shard(connection, claim, deadline):
-    """Reads to the end, or until it is time to renew the claims."""
-    before = claim["position"]
-    try:
-        while time.monotonic() < deadline and read_batch(connection, claim) == BATCH:
-            pass
-    except Lost:
-        pass
-    except (psycopg.errors.DataError, psycopg.errors.IntegrityError, RuntimeError) as error:
-        # This reader lets a shard wait at what fails; `holdline consumers skip` takes an entry out of the way.
-        print(f"shard {claim['shard']} after {claim['position']}: {error}", file=sys.stderr)
-        connection.execute(NOTE_FAILURE, {**claim, "name": CONSUMER, "error": str(error)})
-    return claim["position"] - before
-
-
-def follow(url, once):
-    with psycopg.connect(url, autocommit=True) as connection, psycopg.connect(url, autocommit=True) as bell:
-        names = {"name": CONSUMER, "owner": OWNER, "lease": LEASE}
-        connection.execute(CREATE, names)
-        # A ring says "look". It may get lost, so there is a look every second in any case.
-        bell.execute("LISTEN holdline")
-        try:
-            while True:
-                deadline = time.monotonic() + RENEW_EVERY
-                with connection.cursor(row_factory=dict_row) as cursor:
-                    claims = cursor.execute(CLAIM, names).fetchall()
-                while True:
-                    read = sum(read_shard(connection, claim, deadline) for claim in claims)
-                    if once and read == 0:
-                        return
-                    if time.monotonic() > deadline:
-                        break
-                    if read == 0 and select.select([bell], [], [], POLL_EVERY)[0]:
-                        bell.execute("SELECT 1")
-        finally:
-            if not connection.closed:
-                connection.execute(GIVE_UP, names)
-
-
-def main():
-    url, once = os.environ["DATABASE_URL"], "--once" in sys.argv[1:]
-    while True:
-        try:
-            return follow(url, once)
-        except psycopg.OperationalError as error:
-            print(f"the database does not answer: {error}", file=sys.stderr)
-            if once:
-                sys.exit(1)
-            time.sleep(1)
-        except KeyboardInterrupt:
-            return None
+def main() -> None:
+    logging.basicConfig(format="%(message)s")
+    orders = reader(os.environ["DATABASE_URL"])
+    # The shards are given back at once, and not when the lease is over.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: orders.stop())
+    orders.run(once="--once" in sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -11,6 +11,10 @@ cd "$(dirname "$0")" || exit 1
 for tool in node npm php python3 openssl curl /usr/sbin/nginx /usr/bin/chromium; do
   command -v "$tool" > /dev/null || { echo "$tool is needed and missing" >&2; exit 1; }
 done
+ls /usr/lib/postgresql/*/bin/postgres > /dev/null 2>&1 || { echo "PostgreSQL is needed and missing" >&2; exit 1; }
+for part in Routing Database Events; do
+  [ -e "/usr/share/php/Illuminate/$part/autoload.php" ] || { echo "php-illuminate-${part,,} is needed and missing" >&2; exit 1; }
+done
 
 # Runs an installation unless the one that is there was made from the same files by the same tool.
 install() { # directory stamp command…
@@ -46,7 +50,7 @@ report=() failed=0
 
 run() {
   if [ "$1" = python ]; then
-    (cd python && timeout 600 ../.venv/bin/python -B -m unittest -v test_server_sdk test_tls) 2>&1
+    (cd python && timeout 600 ../.venv/bin/python -B -m unittest -v test_server_sdk test_tls test_reader) 2>&1
   else
     # pusher-js closes once more what the broker has closed, and the WebSocket of its Node build then keeps a timer for 30 s: hence the force.
     timeout 600 node --test --test-force-exit --test-concurrency=1 --test-timeout=120000 --test-reporter=spec "$1.test.mjs" 2>&1

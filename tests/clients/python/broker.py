@@ -41,10 +41,11 @@ enabled = false
 
 
 class Broker:
-    def __init__(self, more=""):
+    def __init__(self, more="", rules=""):
+        """`more` is configuration of its own; `rules` are the first application's."""
         self.directory = tempfile.mkdtemp(prefix="holdline-")
         config = Path(self.directory) / "holdline.toml"
-        config.write_text(more + CONFIG)
+        config.write_text(more + CONFIG.replace("client_events = true\n", f"client_events = true\n{rules}", 1))
         environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         self.process = subprocess.Popen(
             [BINARY, "--config", str(config), "--port", "0"], cwd=self.directory, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
