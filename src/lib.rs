@@ -37,6 +37,8 @@ mod fuzz;
 
 /// The long texts, readable as files in `src/docs/`.
 pub mod docs {
+    #[doc = include_str!("docs/applications.md")]
+    pub mod applications {}
     #[doc = include_str!("docs/architecture.md")]
     pub mod architecture {}
     #[doc = include_str!("docs/guarantees.md")]
