@@ -84,7 +84,7 @@ impl Tenants {
 }
 
 /// A connection, as soon as the application is served.
-fn connected(broker: &Broker) -> Ws {
+pub(crate) fn connected(broker: &Broker) -> Ws {
     until("the application is served", || Ws::upgrade(broker.address(), UPGRADE, &[]).event().name() == "pusher:connection_established");
     broker.ws()
 }
@@ -349,7 +349,9 @@ fn the_applications_of_soketi_are_taken_over() {
     let mut ws = connected(&broker);
     ws.subscribe("private-room");
     assert_eq!(whisper(&mut ws, "client-x"), None);
-    assert_eq!(Ws::upgrade(broker.address(), "/app/old-key?protocol=7", &[]).event().json["data"]["code"], 4003);
+    until("the other is known, and disabled", || {
+        Ws::upgrade(broker.address(), "/app/old-key?protocol=7", &[]).event().json["data"]["code"] == 4003
+    });
     let shown = tenants.json(&["show", APP.id]).remove(0);
     let settings = &shown["settings"];
     assert_eq!((&settings["max_connections"], &settings["limits"]["max_batch"]), (&json!(100), &json!(5)));

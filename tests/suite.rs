@@ -8,6 +8,7 @@
 mod support;
 
 mod apps;
+mod apps_webhooks;
 mod architecture;
 #[path = "bench/parts.rs"]
 mod bench;

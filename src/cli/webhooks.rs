@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     lifecycle::{Among, DeadLetter, EndpointState, dead_letters, endpoint_states},
-    server::{endpoints, store::Access},
+    server::{apps::settings_of, endpoints, store::Access},
 };
 
 /// What to do with webhooks.
@@ -85,8 +85,15 @@ struct WhichArgs {
 pub(super) fn run(command: WebhooksCommand) -> Result<(), CliError> {
     match command {
         WebhooksCommand::List(args) => {
-            let infos = endpoints::infos(&args.file.load()?.settings);
+            let settings = args.file.load()?.settings;
             with_store(&args.file, Access::Read, async |store| {
+                let mut infos = endpoints::infos(&settings);
+                if settings.app_store.enabled {
+                    // Those that cannot be read are not served either.
+                    let rows = store.apps().await?.rows;
+                    let served = rows.iter().filter_map(|row| settings_of(row, &settings.store).ok());
+                    infos.extend(served.flat_map(|app| endpoints::infos_of(&app)));
+                }
                 list(&endpoint_states(&*store, &infos, args.app.as_deref()).await?, args.json, table)
             })
         }

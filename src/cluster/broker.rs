@@ -145,6 +145,11 @@ impl Broker {
     /// Serves an application from here on: a new one, or a changed one in the place of the one with its id. Those who are connected stay,
     /// and what they do next is judged by what it is now; only a disabled application closes them, with 4003.
     pub fn serve(&self, app: App) -> Arc<Hub> {
+        self.serve_watched(app, |_| {})
+    }
+
+    /// The same; one that is new is shown around before anybody can connect to it.
+    pub(crate) fn serve_watched(&self, app: App, prepare: impl FnOnce(&Hub)) -> Arc<Hub> {
         let app = Arc::new(app);
         let mut apps = self.0.apps.write();
         let hub = match apps.by_id.get(&app.id).cloned() {
@@ -153,7 +158,11 @@ impl Broker {
                 hub.replace(Arc::clone(&app));
                 hub
             }
-            None => Arc::new(Hub::new(Arc::clone(&app))),
+            None => {
+                let hub = Arc::new(Hub::new(Arc::clone(&app)));
+                prepare(&hub);
+                hub
+            }
         };
         apps.insert(Arc::clone(&hub));
         drop(apps);
@@ -351,7 +360,7 @@ impl Broker {
     pub(crate) fn deliver(&self, hub: &Hub, publication: &Publication<'_>) {
         let now = Instant::now();
         for channel in publication.channels() {
-            let keep_for = channel.kind().cache.then_some(hub.app().limits.cache_ttl);
+            let keep_for = channel.kind().cache.then(|| hub.app().limits.cache_ttl);
             let (event, data) = (publication.event(), publication.data());
             let delivery = Delivery { event, data, user_id: None, except: publication.except(), sender: None, keep_for };
             hub.stats().delivered(EventSource::Server, hub.deliver(channel, &delivery, now));

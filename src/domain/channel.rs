@@ -205,6 +205,15 @@ impl Channel {
         }
     }
 
+    /// Tells the watch who is here, as if all came now: it may want to hear of what it did not want to hear of before.
+    pub(super) fn tell_again(&self, rules: Rules<'_>) {
+        let state = self.state.lock();
+        if state.subscribers.len() > 0 {
+            self.tell(rules, Seen::Occupied);
+            state.presence.members().for_each(|member| self.tell(rules, Seen::MemberAdded(&member.user_id)));
+        }
+    }
+
     fn success(&self, state: &State) -> WireFrame {
         let channel = self.name.as_str();
         if self.name.kind().is_presence() {

@@ -114,6 +114,11 @@ impl Hub {
         self.channels.watch(watch);
     }
 
+    /// Tells the watch who is on the channels: it wants to hear of more than before.
+    pub(crate) fn tell_again(&self) {
+        self.channels.tell_again();
+    }
+
     /// What has happened here since the start.
     pub fn stats(&self) -> &Arc<HubStats> {
         &self.stats

@@ -55,6 +55,14 @@ impl Registry {
         let _ = self.watch.set(watch);
     }
 
+    /// Tells the watch who is on all channels: see [`Channel::tell_again`].
+    pub(super) fn tell_again(&self) {
+        for shard in &self.shards {
+            let channels: Vec<_> = shard.read().iter().cloned().collect();
+            channels.iter().for_each(|channel| channel.tell_again(self.rules(channel.name())));
+        }
+    }
+
     /// For everything from here on; who is on a channel already stays.
     pub(super) fn set_rules(&self, max_members: usize, tell_count: bool) {
         self.max_members.store(max_members, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
+use parking_lot::RwLock;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -254,12 +255,19 @@ pub(crate) enum About {
 #[derive(Clone, Debug)]
 pub(crate) struct Deliveries {
     store: Arc<dyn LifecycleStore>,
-    infos: Arc<[EndpointInfo]>,
+    infos: Arc<RwLock<Vec<EndpointInfo>>>,
 }
 
 impl Deliveries {
     pub(crate) fn new(store: Arc<dyn LifecycleStore>, infos: Vec<EndpointInfo>) -> Self {
-        Self { store, infos: infos.into() }
+        Self { store, infos: Arc::new(RwLock::new(infos)) }
+    }
+
+    /// From here on these are the endpoints of an application.
+    pub(crate) fn set_endpoints_of(&self, app: &str, infos: Vec<EndpointInfo>) {
+        let mut all = self.infos.write();
+        all.retain(|info| info.app != app);
+        all.extend(infos);
     }
 
     /// The endpoints of an application.
@@ -267,7 +275,8 @@ impl Deliveries {
     /// # Errors
     /// [`StoreError`], also when no answer comes in time; so do the others.
     pub(crate) async fn endpoints_of(&self, app: &str) -> Result<Vec<EndpointState>, StoreError> {
-        within(endpoint_states(&*self.store, &self.infos, Some(app))).await
+        let infos: Vec<EndpointInfo> = self.infos.read().iter().filter(|info| info.app == app).cloned().collect();
+        within(endpoint_states(&*self.store, &infos, Some(app))).await
     }
 
     /// Its dead letters behind one, of one endpoint or all.

@@ -5,6 +5,7 @@
 //! holds up what comes after it for its resource, and nothing else. Correctness is in the store's compare-and-set on epoch and
 //! position; leases and bells only say who looks, and when.
 
+mod added;
 mod aside;
 mod backoff;
 mod clocks;
@@ -18,14 +19,16 @@ pub(in crate::lifecycle) mod tests;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinSet};
 
 pub(crate) use self::delivery::take_places;
 use self::{
+    added::Added,
     backoff::Pace,
     delivery::{Route, drop_orphans},
     effect::Effect,
-    reader::Reader,
+    reader::{Held, Reader},
 };
 use super::{
     doorbell::Rings,
@@ -124,23 +127,31 @@ pub(crate) struct DispatcherParts {
     pub(crate) rings: Rings,
     /// Who listens.
     pub(crate) listeners: Vec<BoxedListener>,
+    /// Whether endpoints of webhooks may be added later.
+    pub(crate) grows: bool,
     pub(crate) settings: DispatcherSettings,
 }
 
 /// The listeners of a node, at work until stopped. Dropped, it is as if the process had been killed.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
-    store: Arc<dyn LifecycleStore>,
-    owner: String,
+    node: Node,
     /// The endpoints of webhooks among the listeners.
     routes: Vec<Arc<Route>>,
     stop: watch::Sender<bool>,
-    readers: JoinSet<()>,
-    clocks: JoinSet<()>,
+    readers: Mutex<JoinSet<()>>,
+    clocks: Mutex<JoinSet<()>>,
+    /// Whose claims are renewed.
+    held: HeldByAll,
+    /// Endpoints that came later.
+    added: Mutex<Added>,
 }
 
+/// The shards that each of the listeners has.
+type HeldByAll = Arc<Mutex<Vec<Arc<Held>>>>;
+
 /// What all readers of a node share.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Node {
     store: Arc<dyn LifecycleStore>,
     owner: Arc<str>,
@@ -159,12 +170,12 @@ impl Dispatcher {
     /// # Errors
     /// [`ListenerError`] when the listeners cannot work as they are.
     pub(crate) fn start(parts: DispatcherParts) -> Result<Self, ListenerError> {
-        let DispatcherParts { store, postgres, owner, rings, listeners, settings } = parts;
+        let DispatcherParts { store, postgres, owner, rings, listeners, grows, settings } = parts;
         check(&listeners, postgres.is_some())?;
         let (stop, stopped) = watch::channel(false);
         let (head, heads) = watch::channel(Vec::new());
         let (revoke, revoked) = watch::channel(0);
-        let node = Node { store: Arc::clone(&store), owner: Arc::from(owner.as_str()), settings, heads, revoked, stop: stopped };
+        let node = Node { store, owner: Arc::from(owner.as_str()), settings, heads, revoked, stop: stopped };
         let (mut readers, mut held, mut routes) = (JoinSet::new(), Vec::new(), Vec::new());
         for listener in listeners {
             let options = listener.options();
@@ -186,21 +197,24 @@ impl Dispatcher {
         let mut clocks = JoinSet::new();
         // Programs that read by themselves have nobody else to watch them.
         clocks.spawn(clocks::watch_lag(node.clone()));
-        if !readers.is_empty() {
+        let held = HeldByAll::new(Mutex::new(held));
+        if grows || !readers.is_empty() {
             clocks.spawn(clocks::watch_heads(node.clone(), rings, head));
-            clocks.spawn(clocks::renew(node.clone(), held, revoke));
+            clocks.spawn(clocks::renew(node.clone(), Arc::clone(&held), revoke));
         }
         let ours = routes.iter().map(|route| route.endpoint.consumer().to_owned()).collect();
         let longest = routes.iter().map(|route| route.endpoint.options().retry_for).max();
-        clocks.spawn(drop_orphans(node, ours, settings.orphan_after.max(longest.unwrap_or_default())));
-        Ok(Self { store, owner, routes, stop, readers, clocks })
+        clocks.spawn(drop_orphans(node.clone(), ours, settings.orphan_after.max(longest.unwrap_or_default())));
+        let (readers, clocks) = (Mutex::new(readers), Mutex::new(clocks));
+        Ok(Self { node, routes, stop, readers, clocks, held, added: Mutex::default() })
     }
 
     /// Waits until nothing is owed to the endpoints of webhooks, but for what was given up; at most for so long. False if something is.
     pub(crate) async fn drained(&self, within: Duration) -> bool {
-        let names: HashSet<&str> = self.routes.iter().map(|route| route.endpoint.consumer()).collect();
-        let owed = async || match self.store.consumers().await {
-            Ok(rows) => rows.iter().any(|row| names.contains(row.name.as_str()) && (row.lag() > 0 || row.parked > 0)),
+        let mut names: HashSet<String> = self.routes.iter().map(|route| route.endpoint.consumer().to_owned()).collect();
+        names.extend(self.added.lock().names());
+        let owed = async || match self.node.store.consumers().await {
+            Ok(rows) => rows.iter().any(|row| names.contains(&row.name) && (row.lag() > 0 || row.parked > 0)),
             Err(_) => true,
         };
         let drained = async {
@@ -212,16 +226,19 @@ impl Dispatcher {
     }
 
     /// Lets each listener finish what it is at, then gives the claims back, so that another node need not wait for their end.
-    pub(crate) async fn stop(mut self) {
+    pub(crate) async fn stop(&self) {
         self.stop.send_replace(true);
-        while let Some(ended) = self.readers.join_next().await {
+        self.added.lock().stop_all();
+        let mut readers = std::mem::take(&mut *self.readers.lock());
+        while let Some(ended) = readers.join_next().await {
             if let Err(error) = ended {
                 tracing::error!(error = %error, "A listener's reader did not end well: {error}");
             }
         }
-        self.clocks.shutdown().await;
+        let mut clocks = std::mem::take(&mut *self.clocks.lock());
+        clocks.shutdown().await;
         let limit = Duration::from_secs(2);
-        match tokio::time::timeout(limit, self.store.give_up_leases(&self.owner)).await {
+        match tokio::time::timeout(limit, self.node.store.give_up_leases(&self.node.owner, None)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(error = %error, "Claims of listeners were not given back, they will run out: {error}"),
             Err(_elapsed) => tracing::warn!("Claims of listeners were not given back, they will run out: the store does not answer"),

@@ -181,7 +181,7 @@ impl LifecycleStore for FakeStore {
         create_consumer_of(name: &'a str, shard: Shard, start: StartAt) -> ();
         claim_beside(name: &'a str, owner: &'a str, lease: Duration, at_work: &'a [Shard]) -> Vec<Claim>;
         renew_leases(owner: &'a str, lease: Duration) -> u64;
-        give_up_leases(owner: &'a str) -> u64;
+        give_up_leases(owner: &'a str, of: Option<&'a str>) -> u64;
         note_failure(claim: &'a Claim, error: &'a str, retry_in: Duration) -> Step;
         park(claim: &'a Claim, reason: ParkReason, error: Option<&'a str>) -> Step;
         parked(name: &'a str, limit: u32) -> Vec<ParkedRow>;

@@ -71,6 +71,7 @@ pub(super) struct RecordQueue {
     under_way: Option<UnderWay>,
     /// So many sightings go one by one: one of them was refused.
     singly: usize,
+    delay: Duration,
     limits: RecordLimits,
     event_bytes: usize,
     dropped: u64,
@@ -99,17 +100,14 @@ struct UnderWay {
 impl RecordQueue {
     /// A queue for these applications, by their ids, with one delay for all. They are named by their place in the list.
     pub(super) fn new(apps: impl IntoIterator<Item = String>, delay: Duration, limits: RecordLimits) -> Self {
-        let queue = |id| AppQueue {
-            id,
-            delay,
-            waiting: VecDeque::new(),
-            changes: 0,
-            collapse_above: limits.changes,
-            recorded: HashSet::new(),
-            declare: VecDeque::new(),
-        };
-        let apps = apps.into_iter().map(queue).collect();
-        Self { apps, turn: 0, number: 0, under_way: None, singly: 0, limits, event_bytes: 0, dropped: 0 }
+        let apps = apps.into_iter().map(|id| AppQueue::new(id, delay, limits.changes)).collect();
+        Self { apps, turn: 0, number: 0, under_way: None, singly: 0, delay, limits, event_bytes: 0, dropped: 0 }
+    }
+
+    /// One more application; its place in the list.
+    pub(super) fn add(&mut self, app: String) -> usize {
+        self.apps.push(AppQueue::new(app, self.delay, self.limits.changes));
+        self.apps.len() - 1
     }
 
     /// Somebody is present from here on, or absent.
@@ -204,6 +202,11 @@ impl RecordQueue {
 }
 
 impl AppQueue {
+    fn new(id: String, delay: Duration, collapse_above: usize) -> Self {
+        let (waiting, declare) = (VecDeque::new(), VecDeque::new());
+        Self { id, delay, waiting, changes: 0, collapse_above, recorded: HashSet::new(), declare }
+    }
+
     fn has_work(&self) -> bool {
         !self.waiting.is_empty() || !self.declare.is_empty()
     }

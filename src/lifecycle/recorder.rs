@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -82,7 +82,7 @@ pub(crate) struct RecorderSettings {
 /// The recorder of a node, at work until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    watches: Vec<Arc<AppWatch>>,
+    watches: Mutex<Vec<Arc<AppWatch>>>,
     shared: Arc<Shared>,
     /// Aborted when dropped.
     _task: JoinSet<()>,
@@ -103,8 +103,8 @@ impl Recorder {
         let limits = RecordLimits { batch: BATCH, batch_bytes: BATCH_BYTES, changes: CHANGES, event_bytes: queue_size };
         let queue = RecordQueue::new(apps.iter().map(|app| app.id.clone()), delay, limits);
         let shared = Arc::new(Shared { queue: Mutex::new(queue), work: Notify::new(), idle: Notify::new() });
-        let watch = |(app, WatchedApp { id, filters })| Arc::new(AppWatch { app, id, filters, shared: Arc::clone(&shared) });
-        let watches = apps.into_iter().enumerate().map(watch).collect();
+        let watch = |(app, WatchedApp { id, filters })| Arc::new(AppWatch::new(app, id, filters, Arc::clone(&shared)));
+        let watches = Mutex::new(apps.into_iter().enumerate().map(watch).collect());
         let mut task = JoinSet::new();
         let node = lanes.node();
         task.spawn(
@@ -114,8 +114,22 @@ impl Recorder {
     }
 
     /// Who is to be told what happens on the channels of each application.
-    pub(crate) fn watches(&self) -> impl Iterator<Item = (&str, Arc<dyn ChannelWatch>)> {
-        self.watches.iter().map(|watch| (watch.id.as_str(), Arc::clone(watch) as Arc<dyn ChannelWatch>))
+    pub(crate) fn watches(&self) -> Vec<(String, Arc<dyn ChannelWatch>)> {
+        self.watches.lock().iter().map(|watch| (watch.id.clone(), Arc::clone(watch) as Arc<dyn ChannelWatch>)).collect()
+    }
+
+    /// Watches one more application, or the same one for other endpoints.
+    pub(crate) fn watch(&self, app: WatchedApp) -> Arc<dyn ChannelWatch> {
+        let WatchedApp { id, filters } = app;
+        let mut watches = self.watches.lock();
+        if let Some(watch) = watches.iter().find(|watch| watch.id == id) {
+            watch.filters.write().set(filters);
+            return Arc::clone(watch) as Arc<dyn ChannelWatch>;
+        }
+        let place = self.shared.queue.lock().add(id.clone());
+        let watch = Arc::new(AppWatch::new(place, id, filters, Arc::clone(&self.shared)));
+        watches.push(Arc::clone(&watch));
+        watch
     }
 
     /// Resolves when nothing waits and nothing is under way.
@@ -140,13 +154,44 @@ impl Recorder {
 struct AppWatch {
     app: usize,
     id: String,
-    filters: Vec<WebhookFilter>,
+    filters: RwLock<Filters>,
     shared: Arc<Shared>,
 }
 
+/// What endpoints want to hear.
+#[derive(Debug, Default)]
+struct Filters {
+    wanted: Vec<WebhookFilter>,
+    /// What was wanted once: whoever was recorded as present then has to be recorded as absent when it leaves.
+    followed: Vec<WebhookFilter>,
+}
+
+impl Filters {
+    fn set(&mut self, wanted: Vec<WebhookFilter>) {
+        for former in std::mem::replace(&mut self.wanted, wanted) {
+            if !self.followed.contains(&former) {
+                self.followed.push(former);
+            }
+        }
+    }
+}
+
+fn any_wants(filters: &[WebhookFilter], kinds: &[WebhookKind], channel: &ChannelName) -> bool {
+    kinds.iter().any(|kind| filters.iter().any(|filter| filter.wants(*kind, channel.as_str())))
+}
+
 impl AppWatch {
+    fn new(app: usize, id: String, filters: Vec<WebhookFilter>, shared: Arc<Shared>) -> Self {
+        Self { app, id, filters: RwLock::new(Filters { wanted: filters, followed: Vec::new() }), shared }
+    }
+
     fn wants(&self, kinds: &[WebhookKind], channel: &ChannelName) -> bool {
-        kinds.iter().any(|kind| self.filters.iter().any(|filter| filter.wants(*kind, channel.as_str())))
+        any_wants(&self.filters.read().wanted, kinds, channel)
+    }
+
+    fn follows(&self, kinds: &[WebhookKind], channel: &ChannelName) -> bool {
+        let filters = self.filters.read();
+        any_wants(&filters.wanted, kinds, channel) || any_wants(&filters.followed, kinds, channel)
     }
 
     fn change(&self, key: Key, present: bool) {
@@ -154,7 +199,7 @@ impl AppWatch {
             None => [WebhookKind::ChannelOccupied, WebhookKind::ChannelVacated],
             Some(_) => [WebhookKind::MemberAdded, WebhookKind::MemberRemoved],
         };
-        if self.wants(&kinds, &key.0) {
+        if self.follows(&kinds, &key.0) {
             self.shared.queue.lock().change(self.app, key, present);
             self.shared.work.notify_one();
         }

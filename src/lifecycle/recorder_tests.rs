@@ -51,7 +51,7 @@ fn filter(kinds: &[WebhookKind], prefix: &str) -> WebhookFilter {
 }
 
 fn saw(recorder: &Recorder, channel: &str, seen: Seen<'_>) {
-    recorder.watches[0].saw(&ChannelName::parse(channel, 200).unwrap(), seen);
+    recorder.watches.lock()[0].saw(&ChannelName::parse(channel, 200).unwrap(), seen);
 }
 
 fn typing(data: &str) -> Seen<'_> {
@@ -82,13 +82,13 @@ async fn only_what_some_endpoint_wants_is_recorded() {
     }
     let unrecordable = ChannelName::parse(&format!("presence-{}", "x".repeat(504)), 1_024).unwrap();
     for seen in [Seen::Occupied, Seen::CacheMiss, Seen::MemberAdded("7")] {
-        recorder.watches[0].saw(&unrecordable, seen);
+        recorder.watches.lock()[0].saw(&unrecordable, seen);
     }
     saw(&recorder, "private-x", Seen::Vacated);
     recorder.flushed().await;
     let miss = Sighting::Event { name: "cache_miss".to_owned(), channel: "presence-x".to_owned(), payload: serde_json::json!({}) };
     assert_eq!(script.seen(), [present("private-x", None), miss, present("presence-x", Some("7")), absent("private-x", None)]);
-    assert!(recorder.watches().map(|(app, _)| app).eq(["shop"]));
+    assert!(recorder.watches().iter().map(|(app, _)| app.as_str()).eq(["shop"]));
 }
 
 #[tokio::test]
@@ -148,4 +148,28 @@ async fn too_much_is_dropped_and_not_kept_under_the_lock_of_a_channel() {
     lanes.write_as(Incarnation(1));
     recorder.flushed().await;
     assert_eq!(script.seen().len(), 8);
+}
+
+#[tokio::test]
+async fn endpoints_come_and_go_and_whoever_was_recorded_is_followed_to_the_end() {
+    let (recorder, script, lanes) = recorder(Vec::new()).await;
+    lanes.write_as(Incarnation(1));
+    saw(&recorder, "news", Seen::Occupied);
+    recorder.flushed().await;
+    assert_eq!(script.seen(), []);
+    let app = |id: &str, filters: Vec<WebhookFilter>| recorder.watch(WatchedApp { id: id.to_owned(), filters });
+    let name = |text: &str| ChannelName::parse(text, 200).unwrap();
+    app("shop", vec![filter(&[WebhookKind::ChannelOccupied, WebhookKind::ClientEvent], "")]).saw(&name("late"), Seen::Occupied);
+    recorder.flushed().await;
+    assert_eq!(script.seen(), [present("late", None)]);
+    let watch = app("shop", Vec::new());
+    watch.saw(&name("late"), typing("nobody hears it"));
+    watch.saw(&name("late"), Seen::Vacated);
+    recorder.flushed().await;
+    assert_eq!(script.seen(), [absent("late", None)], "or it would be occupied for ever");
+    app("blog", vec![WebhookFilter::default()]).saw(&name("news"), Seen::Occupied);
+    recorder.flushed().await;
+    let sent = script.take();
+    assert_eq!(sent.iter().map(|(_, sent)| (sent.app.as_str(), sent.seen.len())).collect::<Vec<_>>(), [("blog", 1)]);
+    assert!(recorder.watches().iter().map(|(app, _)| app.as_str()).eq(["shop", "blog"]));
 }

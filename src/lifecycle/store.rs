@@ -169,8 +169,8 @@ pub trait LifecycleStore: Send + Sync + fmt::Debug {
     /// Renews all leases of an owner in one write. How many.
     fn renew_leases<'a>(&'a self, owner: &'a str, lease: Duration) -> StoreFuture<'a, u64>;
 
-    /// Gives all leases of an owner back.
-    fn give_up_leases<'a>(&'a self, owner: &'a str) -> StoreFuture<'a, u64>;
+    /// Gives leases of an owner back: all, or those on one consumer.
+    fn give_up_leases<'a>(&'a self, owner: &'a str, of: Option<&'a str>) -> StoreFuture<'a, u64>;
 
     /// The entries after a claim's position.
     ///

@@ -3,6 +3,8 @@
 //! All of them are in memory, so that an unknown key costs no query, and a database that is away stops nobody. A change rings the bell that
 //! also tells of new entries of the log; whoever does not hear it looks at the table's version now and then.
 
+mod webhooks;
+
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -11,7 +13,8 @@ use std::{
 
 use tokio::task::JoinSet;
 
-use super::wiring;
+pub(super) use self::webhooks::Webhooks;
+use super::{ServerError, wiring};
 use crate::{
     cluster::Broker,
     config::{AppDraft, AppSettings, ConfigError, Settings, StoreSettings},
@@ -19,6 +22,7 @@ use crate::{
     lifecycle::{
         Rings,
         store::{AppRow, AppTable, LifecycleStore, StoreError},
+        take_places,
     },
     protocol::SigningKey,
 };
@@ -36,6 +40,8 @@ pub(super) struct Parts {
     pub(super) broker: Broker,
     /// Who carries out their rules.
     pub(super) holds: ConfiguredHolds,
+    /// Who delivers their webhooks, if anybody does.
+    pub(super) webhooks: Option<Webhooks>,
 }
 
 /// The applications of the table, as they are served.
@@ -67,6 +73,11 @@ enum Unfit {
     Settings(#[from] ConfigError),
     #[error(transparent)]
     Rules(#[from] crate::config::Violation),
+    #[error(transparent)]
+    Webhook(#[from] ServerError),
+    /// No fault of the row: to be tried again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// What a row means.
@@ -133,12 +144,12 @@ impl TableApps {
             return Ok(());
         }
         let AppTable { version, rows } = self.parts.store.apps().await?;
-        self.take_up(rows);
+        self.take_up(rows).await?;
         self.version = Some(version);
         Ok(())
     }
 
-    fn take_up(&mut self, rows: Vec<AppRow>) {
+    async fn take_up(&mut self, rows: Vec<AppRow>) -> Result<(), StoreError> {
         let gone: Vec<String> = self.rows.keys().filter(|id| rows.iter().all(|row| row.id != **id)).cloned().collect();
         for id in gone {
             if self.rows.remove(&id).is_some_and(|seen| seen.served) {
@@ -153,7 +164,8 @@ impl TableApps {
             }
             let was_served = known.is_some_and(|seen| seen.served);
             let id = row.id.clone();
-            let served = match self.serve(&row) {
+            let served = match self.serve(&row).await {
+                Err(Unfit::Store(error)) => return Err(error),
                 Ok(()) => {
                     tracing::info!(app.id = id, app.version = row.version, "Application {id} of the table is served as it is now");
                     true
@@ -166,9 +178,10 @@ impl TableApps {
             };
             self.rows.insert(id, Seen { row, served });
         }
+        Ok(())
     }
 
-    fn serve(&self, row: &AppRow) -> Result<(), Unfit> {
+    async fn serve(&mut self, row: &AppRow) -> Result<(), Unfit> {
         for (id, key) in &self.own {
             if *id == row.id {
                 return Err(Unfit::Taken("id"));
@@ -179,14 +192,28 @@ impl TableApps {
         }
         let settings = settings_of(row, &self.store_settings)?;
         let rules = settings.hold_rules()?;
+        let app = app_of(row, &settings);
+        let made = super::endpoints::of_app(&settings, app.former_key.as_ref())?;
+        let (endpoints, stats): (Vec<_>, Vec<_>) = made.into_iter().unzip();
+        // Whatever is recorded from here on is owed to them.
+        take_places(&*self.parts.store, &endpoints).await?;
         // Before anybody can connect to it.
         self.parts.holds.set_app(&row.id, rules);
-        self.parts.broker.serve(app_of(row, &settings));
+        let watch = self.parts.webhooks.as_ref().map(|webhooks| webhooks.watch(&settings));
+        let hub = self.parts.broker.serve_watched(app, |hub| watch.into_iter().for_each(|watch| hub.watch(watch)));
+        if let Some(webhooks) = &mut self.parts.webhooks
+            && webhooks.serve(&settings, row, endpoints.into_iter().zip(stats))
+        {
+            hub.tell_again();
+        }
         Ok(())
     }
 
-    fn drop_app(&self, id: &str) {
+    fn drop_app(&mut self, id: &str) {
         self.parts.broker.retire(id);
+        if let Some(webhooks) = &mut self.parts.webhooks {
+            webhooks.drop_app(id);
+        }
         self.parts.holds.set_app(id, []);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::ServerError;
 use crate::{
     config::{AppSettings, Settings, WebhookEndpointSettings},
-    domain::WebhookKind,
+    domain::{FormerKey, WebhookKind},
     lifecycle::{self, Batching, BoxedListener, EndpointInfo, EndpointOptions, PostSettings, PostStats, WebhookEndpoint},
     protocol::SigningKey,
 };
@@ -16,7 +16,19 @@ use crate::{
 /// [`ServerError::Listener`] when one cannot work as it is configured.
 pub(super) fn configured(settings: &Settings) -> Result<Vec<(BoxedListener, Arc<PostStats>)>, ServerError> {
     let mut made = Vec::new();
-    for (app, name, endpoint) in all(settings) {
+    for app in &settings.apps {
+        made.extend(of_app(app, None)?);
+    }
+    Ok(made)
+}
+
+/// Makes those of one application. `former` is the secret that is being replaced.
+///
+/// # Errors
+/// As [`configured`].
+pub(super) fn of_app(app: &AppSettings, former: Option<&FormerKey>) -> Result<Vec<(BoxedListener, Arc<PostStats>)>, ServerError> {
+    let mut made = Vec::new();
+    for (name, endpoint) in WebhookEndpointSettings::names(&app.webhooks).into_iter().zip(&app.webhooks) {
         let broken = |reason: String| ServerError::Listener { name: format!("{name} (webhooks of app {})", app.id), reason };
         let settings = lifecycle::WebhookEndpointSettings {
             name: name.clone(),
@@ -32,6 +44,7 @@ pub(super) fn configured(settings: &Settings) -> Result<Vec<(BoxedListener, Arc<
                 url: endpoint.url.expose().to_owned(),
                 app_key: app.key.clone(),
                 signing_key: SigningKey::new(app.secret.expose()),
+                former_key: former.cloned(),
                 headers: endpoint.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
                 timeout: endpoint.timeout,
             },
@@ -45,7 +58,12 @@ pub(super) fn configured(settings: &Settings) -> Result<Vec<(BoxedListener, Arc<
 
 /// What may be shown of them.
 pub(crate) fn infos(settings: &Settings) -> Vec<EndpointInfo> {
-    let info = |(app, name, endpoint): (&AppSettings, String, &WebhookEndpointSettings)| EndpointInfo {
+    settings.apps.iter().flat_map(infos_of).collect()
+}
+
+/// What may be shown of those of one application.
+pub(crate) fn infos_of(app: &AppSettings) -> Vec<EndpointInfo> {
+    let info = |(name, endpoint): (String, &WebhookEndpointSettings)| EndpointInfo {
         app: app.id.clone(),
         endpoint: name,
         url: endpoint.url.to_string(),
@@ -54,12 +72,5 @@ pub(crate) fn infos(settings: &Settings) -> Vec<EndpointInfo> {
         channel_suffix: endpoint.channel_suffix.clone(),
         batch: endpoint.batch,
     };
-    all(settings).map(info).collect()
-}
-
-fn all(settings: &Settings) -> impl Iterator<Item = (&AppSettings, String, &WebhookEndpointSettings)> {
-    settings.apps.iter().flat_map(|app| {
-        let names = WebhookEndpointSettings::names(&app.webhooks);
-        names.into_iter().zip(&app.webhooks).map(move |(name, endpoint)| (app, name, endpoint))
-    })
+    WebhookEndpointSettings::names(&app.webhooks).into_iter().zip(&app.webhooks).map(info).collect()
 }

@@ -5,14 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::RwLock;
 use tokio::task::JoinSet;
 
 use super::{
     ServerError,
-    apps::{self, TableApps},
+    apps::{self, TableApps, Webhooks},
     endpoints, feed,
     listeners::{self, Configured},
-    metrics::StoreSources,
+    metrics::{PostedTo, StoreSources},
     store::{self, OpenStore},
 };
 use crate::{
@@ -58,38 +59,43 @@ pub(super) async fn start(
     let node = Node::start(Arc::clone(&measured), locks, Arc::new(broker.notices()), readers).await?;
     // Before anything is recorded: an endpoint is owed what happens from its start on.
     take_places(&*store.store, &listeners).await?;
-    let dispatcher = Dispatcher::start(DispatcherParts {
+    let dispatcher = Arc::new(Dispatcher::start(DispatcherParts {
         store: Arc::clone(&measured),
         postgres: store.postgres.clone(),
         owner: store.node_name.clone(),
         rings: node.doorbell().subscribe(),
         listeners,
+        grows: settings.app_store.enabled,
         settings: DispatcherSettings::default(),
-    })?;
+    })?);
     broker.set_idempotency(Idempotency::of_node(Arc::clone(node.locks().store()), node.locks().lanes().node()));
     if keeps_locks {
         broker.set_locks(node.locks().clone());
     }
-    broker.set_deliveries(Deliveries::new(Arc::clone(&store.store), endpoints::infos(settings)));
+    let deliveries = Deliveries::new(Arc::clone(&store.store), endpoints::infos(settings));
+    broker.set_deliveries(deliveries.clone());
+    let posted = PostedTo::new(RwLock::new(endpoints));
     let recorder = feed::start(settings, &node, broker);
     let apps = if settings.app_store.enabled {
-        let parts = apps::Parts { store: Arc::clone(&measured), broker: broker.clone(), holds };
+        let webhooks =
+            recorder.as_ref().map(|recorder| Webhooks::new(Arc::clone(recorder), Arc::clone(&dispatcher), deliveries, Arc::clone(&posted)));
+        let parts = apps::Parts { store: Arc::clone(&measured), broker: broker.clone(), holds, webhooks };
         Some(TableApps::read(parts, settings).await.follow(node.doorbell().subscribe()))
     } else {
         None
     };
-    let numbers = StoreSources { locks: node.locks().clone(), keeps_locks, calls, endpoints };
-    Ok(Some(Lifecycle { node, recorder, dispatcher, numbers, _apps: apps, store }))
+    let numbers = StoreSources { locks: node.locks().clone(), keeps_locks, calls, endpoints: posted };
+    Ok(Some(Lifecycle { node, recorder, dispatcher, numbers, apps, store }))
 }
 
 /// A node at work, and what it stands on.
 #[derive(Debug)]
 pub(super) struct Lifecycle {
     node: Node,
-    recorder: Option<Recorder>,
-    dispatcher: Dispatcher,
+    recorder: Option<Arc<Recorder>>,
+    dispatcher: Arc<Dispatcher>,
     /// Follows the table of applications.
-    _apps: Option<JoinSet<()>>,
+    apps: Option<JoinSet<()>>,
     /// For those who watch.
     numbers: StoreSources,
     /// Keeps the data directory locked until the node has left.
@@ -109,10 +115,13 @@ impl Lifecycle {
 
     /// Writes what is owed, at most for `grace`, and signs off; beside it, and no longer, listeners finish what they are at.
     pub(super) async fn leave(self, grace: Duration) {
-        let Self { node, recorder, dispatcher, numbers: _, _apps, store } = self;
+        let Self { node, recorder, dispatcher, numbers: _, mut apps, store } = self;
         let began = Instant::now();
+        if let Some(apps) = &mut apps {
+            apps.shutdown().await;
+        }
         if let Some(recorder) = recorder {
-            feed::finish(recorder, &store, &node, grace).await;
+            feed::finish(&recorder, &store, &node, grace).await;
         }
         let left = |grace: Duration| grace.saturating_sub(began.elapsed());
         // What a store that ends with this process still owes then would be lost; any other keeps it for the next start, or another node.

@@ -1,10 +1,10 @@
 //! What is done for all listeners of a node at once.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::{sync::watch, time::MissedTickBehavior};
 
-use super::{Node, Rings, backoff::Alarm, reader::Held};
+use super::{HeldByAll, Node, Rings, backoff::Alarm};
 use crate::lifecycle::store::ConsumerRow;
 
 /// How often it is looked who is behind.
@@ -32,13 +32,13 @@ pub(super) async fn watch_heads(node: Node, mut rings: Rings, heads: watch::Send
 }
 
 /// One write for all claims of the node. Fewer rows than claims: somebody took some, or an operator moved an offset.
-pub(super) async fn renew(node: Node, held: Vec<Arc<Held>>, revoke: watch::Sender<u64>) {
+pub(super) async fn renew(node: Node, held: HeldByAll, revoke: watch::Sender<u64>) {
     let mut tick = tokio::time::interval(node.settings.renew_every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tick.tick().await;
     loop {
         tick.tick().await;
-        let claims: usize = held.iter().map(|held| held.len()).sum();
+        let claims: usize = held.lock().iter().map(|held| held.len()).sum();
         if claims == 0 {
             continue;
         }

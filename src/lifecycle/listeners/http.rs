@@ -75,7 +75,12 @@ impl HttpDelivery {
     /// [`HttpSetupError`].
     pub(crate) fn try_new(settings: HttpDeliverySettings) -> Result<Self, HttpSetupError> {
         let HttpDeliverySettings { name, url, app_key, signing_key, headers, retry_for, timeout, filter } = settings;
-        Ok(Self { name, retry_for, filter, post: SignedPost::try_new(PostSettings { url, app_key, signing_key, headers, timeout })? })
+        Ok(Self {
+            name,
+            retry_for,
+            filter,
+            post: SignedPost::try_new(PostSettings { url, app_key, signing_key, former_key: None, headers, timeout })?,
+        })
     }
 
     /// What became of its requests.

@@ -16,6 +16,7 @@ use reqwest::{
 };
 
 use crate::{
+    domain::FormerKey,
     lifecycle::{
         listener::Retry,
         stats::{PostStats, Posted},
@@ -35,6 +36,8 @@ pub(crate) struct PostSettings {
     pub(crate) app_key: String,
     /// What bodies are signed with.
     pub(crate) signing_key: SigningKey,
+    /// The secret before that one: who refuses the signature may still have it.
+    pub(crate) former_key: Option<FormerKey>,
     /// More headers. They cannot replace its own.
     pub(crate) headers: Vec<(String, String)>,
     /// How long an answer may take.
@@ -69,6 +72,7 @@ pub(crate) struct SignedPost {
     url: Url,
     headers: HeaderMap,
     signing_key: SigningKey,
+    former_key: Option<FormerKey>,
     client: Client,
     stats: Arc<PostStats>,
 }
@@ -117,6 +121,7 @@ impl SignedPost {
             url,
             headers,
             signing_key: settings.signing_key,
+            former_key: settings.former_key,
             stats: Arc::default(),
         })
     }
@@ -126,11 +131,21 @@ impl SignedPost {
     /// # Errors
     /// [`Retry`]: an outage when nobody is there, or says that it is not there for anybody.
     pub(super) async fn send(&self, body: String, headers: HeaderMap) -> Result<Response, Retry> {
+        let former = self.former_key.as_ref().and_then(FormerKey::valid);
+        let again = former.map(|key| (key, body.clone(), headers.clone()));
+        match (self.post(&self.signing_key, body, headers).await?, again) {
+            // While a secret is being replaced, the receiver may not know the new one yet.
+            (response, Some((former, body, headers))) if is_refusal(response.status()) => taken(self.post(former, body, headers).await?),
+            (response, _) => taken(response),
+        }
+    }
+
+    async fn post(&self, key: &SigningKey, body: String, headers: HeaderMap) -> Result<Response, Retry> {
         let request = self
             .client
             .post(self.url.clone())
             .headers(self.headers.clone())
-            .header("x-pusher-signature", self.signing_key.sign(&[&body]))
+            .header("x-pusher-signature", key.sign(&[&body]))
             .headers(headers)
             .body(body);
         let began = Instant::now();
@@ -143,18 +158,24 @@ impl SignedPost {
             Err(_) => Posted::Failed,
         };
         self.stats.posted(outcome, began.elapsed());
-        match answer {
-            Ok(response) => match response.status() {
-                status if status.is_success() => Ok(response),
-                status => Err(refused(status, response.headers())),
-            },
-            Err(error) => Err(broken(error)),
-        }
+        answer.map_err(broken)
     }
 
     /// What became of the requests.
     pub(super) fn stats(&self) -> &Arc<PostStats> {
         &self.stats
+    }
+}
+
+/// Whether an answer may mean that the signature is not what its receiver expects.
+fn is_refusal(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+}
+
+fn taken(response: Response) -> Result<Response, Retry> {
+    match response.status() {
+        status if status.is_success() => Ok(response),
+        status => Err(refused(status, response.headers())),
     }
 }
 

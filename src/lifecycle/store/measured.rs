@@ -141,7 +141,7 @@ measured! {
     claim(name: &'a str, owner: &'a str, lease: Duration) -> Vec<Claim>;
     claim_beside(name: &'a str, owner: &'a str, lease: Duration, at_work: &'a [Shard]) -> Vec<Claim>;
     renew_leases(owner: &'a str, lease: Duration) -> u64;
-    give_up_leases(owner: &'a str) -> u64;
+    give_up_leases(owner: &'a str, of: Option<&'a str>) -> u64;
     read(claim: &'a Claim, limit: u32) -> Vec<Delivery>;
     acknowledge(ack: Ack<'a>) -> Step;
     note_failure(claim: &'a Claim, error: &'a str, retry_in: Duration) -> Step;

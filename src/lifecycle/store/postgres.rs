@@ -260,8 +260,8 @@ impl LifecycleStore for PostgresStore {
         read!(self, connection => consumers::renew_leases(connection, owner, lease))
     }
 
-    fn give_up_leases<'a>(&'a self, owner: &'a str) -> StoreFuture<'a, u64> {
-        read!(self, connection => consumers::give_up_leases(connection, owner))
+    fn give_up_leases<'a>(&'a self, owner: &'a str, of: Option<&'a str>) -> StoreFuture<'a, u64> {
+        read!(self, connection => consumers::give_up_leases(connection, owner, of))
     }
 
     fn read<'a>(&'a self, claim: &'a Claim, limit: u32) -> StoreFuture<'a, Vec<Delivery>> {

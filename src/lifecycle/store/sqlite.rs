@@ -273,8 +273,8 @@ impl LifecycleStore for SqliteStore {
         Box::pin(async move { consumers::renew_leases(&mut *self.writer().await, owner, lease).await })
     }
 
-    fn give_up_leases<'a>(&'a self, owner: &'a str) -> StoreFuture<'a, u64> {
-        Box::pin(async move { consumers::give_up_leases(&mut *self.writer().await, owner).await })
+    fn give_up_leases<'a>(&'a self, owner: &'a str, of: Option<&'a str>) -> StoreFuture<'a, u64> {
+        Box::pin(async move { consumers::give_up_leases(&mut *self.writer().await, owner, of).await })
     }
 
     fn read<'a>(&'a self, claim: &'a Claim, limit: u32) -> StoreFuture<'a, Vec<Delivery>> {

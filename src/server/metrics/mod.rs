@@ -23,7 +23,7 @@ use actix_web::{
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
 pub(super) use requests::Requests;
-pub(super) use store::StoreSources;
+pub(super) use store::{PostedTo, StoreSources};
 
 use super::ServerError;
 use crate::{cluster::Broker, config::MetricsSettings, lifecycle::HookStats};

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
+use parking_lot::RwLock;
+
 use super::{
     page::{Page, labels},
     sample::{Sample, Sampler},
@@ -21,8 +23,11 @@ pub(in crate::server) struct StoreSources {
     pub(in crate::server) keeps_locks: bool,
     pub(in crate::server) calls: Arc<StoreStats>,
     /// Whom requests are posted to, by the names their places in the log are kept under.
-    pub(in crate::server) endpoints: Vec<(String, Arc<PostStats>)>,
+    pub(in crate::server) endpoints: PostedTo,
 }
+
+/// Those whom requests are posted to; they come and go.
+pub(in crate::server) type PostedTo = Arc<RwLock<Vec<(String, Arc<PostStats>)>>>;
 
 /// Reads it.
 #[derive(Debug)]
@@ -77,7 +82,7 @@ impl Store {
     }
 
     fn posts(&self, page: &mut Page<'_>) -> fmt::Result {
-        let endpoints = &self.sources.endpoints;
+        let endpoints = self.sources.endpoints.read().clone();
         let attempts = endpoints.iter().flat_map(|(name, stats)| {
             stats.outcomes().map(|(outcome, count)| (labels!["endpoint" => name.as_str(), "outcome" => outcome.as_str()], count))
         });

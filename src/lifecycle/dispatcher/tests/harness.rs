@@ -112,6 +112,7 @@ impl World {
             owner: owner.to_owned(),
             rings: self.rings(),
             listeners,
+            grows: false,
             settings,
         })
         .unwrap()

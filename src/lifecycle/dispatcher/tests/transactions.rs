@@ -161,6 +161,7 @@ async fn listeners_that_cannot_work_are_refused_at_start() {
             owner: "node-1".to_owned(),
             rings: memory.rings(),
             listeners,
+            grows: false,
             settings: quick(),
         };
         Dispatcher::start(parts).unwrap_err()

@@ -33,7 +33,7 @@ pub(super) async fn two_workers_cannot_both_move_on(case: Case) {
     assert_eq!(names(&case, &first).await.len(), 5);
     assert_eq!(claim(&case, "worker-2", first.shard).await, None, "the lease stands");
     assert_eq!(case.store.renew_leases("worker-1", LEASE).await.unwrap(), u64::from(case.shards()));
-    assert_eq!(case.store.give_up_leases("worker-1").await.unwrap(), u64::from(case.shards()));
+    assert_eq!(case.store.give_up_leases("worker-1", None).await.unwrap(), u64::from(case.shards()));
     let second = claim(&case, "worker-2", first.shard).await.unwrap();
     assert!(second.epoch > first.epoch);
     assert_eq!(case.store.acknowledge(Ack { claim: &first, upto: 2 }).await.unwrap(), Step::Lost);

@@ -230,12 +230,12 @@ pub(super) async fn only_what_nobody_owns_for_long_is_an_orphan(case: Case) {
     assert!(!orphan(Duration::ZERO).await, "its leases run");
     assert_eq!(case.store.park(&first, ParkReason::Dead, None).await.unwrap(), Step::Done);
     // One shard is owned, all others were given up.
-    case.store.give_up_leases("worker-1").await.unwrap();
+    case.store.give_up_leases("worker-1", None).await.unwrap();
     claim(&case, "worker-2", first.shard).await.unwrap();
     case.tamper("consumer", &format!("lease_until = NULL, owner = NULL WHERE shard <> {}", first.shard), Duration::ZERO).await;
     tokio::time::sleep(Duration::from_millis(5)).await;
     assert!(!orphan(Duration::ZERO).await, "a part of it is owned");
-    case.store.give_up_leases("worker-2").await.unwrap();
+    case.store.give_up_leases("worker-2", None).await.unwrap();
     tokio::time::sleep(Duration::from_millis(5)).await;
     assert!(!orphan(Duration::from_secs(60)).await, "not for long enough");
     // A lease that nobody renewed has been over for a while.

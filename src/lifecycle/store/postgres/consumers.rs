@@ -63,10 +63,12 @@ pub(super) async fn renew_leases(connection: &mut PgConnection, owner: &str, lea
     Ok(renew.bind(owner).bind(interval(lease)).execute(&mut *connection).await?.rows_affected())
 }
 
-pub(super) async fn give_up_leases(connection: &mut PgConnection, owner: &str) -> Result<u64, StoreError> {
-    let give_up =
-        sqlx::query("UPDATE holdline.consumer SET owner = NULL, lease_until = NULL, idle_since = clock_timestamp() WHERE owner = $1");
-    Ok(give_up.bind(owner).execute(&mut *connection).await?.rows_affected())
+pub(super) async fn give_up_leases(connection: &mut PgConnection, owner: &str, of: Option<&str>) -> Result<u64, StoreError> {
+    let give_up = sqlx::query(
+        "UPDATE holdline.consumer SET owner = NULL, lease_until = NULL, idle_since = clock_timestamp()
+          WHERE owner = $1 AND ($2::text IS NULL OR name = $2)",
+    );
+    Ok(give_up.bind(owner).bind(of).execute(&mut *connection).await?.rows_affected())
 }
 
 pub(super) async fn read(connection: &mut PgConnection, claim: &Claim, limit: u32) -> Result<Vec<Delivery>, StoreError> {

@@ -62,9 +62,10 @@ pub(super) async fn renew_leases(connection: &mut SqliteConnection, owner: &str,
     Ok(renew.bind(owner).bind(Timestamp::now().0 + ms(lease)).execute(connection).await?.rows_affected())
 }
 
-pub(super) async fn give_up_leases(connection: &mut SqliteConnection, owner: &str) -> Result<u64, StoreError> {
-    let give_up = sqlx::query("UPDATE consumer SET owner = NULL, lease_until = NULL, idle_since = ?2 WHERE owner = ?1");
-    Ok(give_up.bind(owner).bind(Timestamp::now().0).execute(connection).await?.rows_affected())
+pub(super) async fn give_up_leases(connection: &mut SqliteConnection, owner: &str, of: Option<&str>) -> Result<u64, StoreError> {
+    let give_up =
+        sqlx::query("UPDATE consumer SET owner = NULL, lease_until = NULL, idle_since = ?2 WHERE owner = ?1 AND (?3 IS NULL OR name = ?3)");
+    Ok(give_up.bind(owner).bind(Timestamp::now().0).bind(of).execute(connection).await?.rows_affected())
 }
 
 pub(super) async fn read(connection: &mut SqliteConnection, claim: &Claim, limit: u32) -> Result<Vec<Delivery>, StoreError> {
