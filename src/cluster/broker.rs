@@ -1,7 +1,6 @@
 //! The façade that joins applications, their live state and the node: what transports call, and what applications hold.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -11,7 +10,7 @@ use std::{
 
 use parking_lot::RwLock;
 
-use super::{NewPublication, Publication, PublishError, notices::ToConnections};
+use super::{NewPublication, Publication, PublishError, notices::ToConnections, served::Apps};
 use crate::{
     domain::{
         App, ChannelInfo, ClientEvent, CloseCause, Conn, Counts, Delivery, EventSource, HandshakeRefusal, Hub, OutboxMemory, OverQuota,
@@ -23,11 +22,11 @@ use crate::{
 
 /// The broker of one node. Cloning is a reference count; handlers and embedding programs keep one.
 #[derive(Clone, Debug)]
-pub struct Broker(Arc<Inner>);
+pub struct Broker(pub(super) Arc<Inner>);
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    apps: RwLock<Apps>,
+    pub(super) apps: RwLock<Apps>,
     /// Most connections of the whole node.
     max_connections: AtomicUsize,
     connections: AtomicUsize,
@@ -41,28 +40,6 @@ pub(super) struct Inner {
     memory: Arc<OutboxMemory>,
     /// Handshakes that name no application of ours.
     strangers: Counts<{ HandshakeRefusal::ALL.len() }>,
-}
-
-/// The applications that are served now.
-#[derive(Debug, Default)]
-struct Apps {
-    by_id: HashMap<Arc<str>, Arc<Hub>>,
-    by_key: HashMap<Arc<str>, Arc<Hub>>,
-}
-
-impl Apps {
-    fn insert(&mut self, hub: Arc<Hub>) {
-        self.by_id.insert(Arc::clone(hub.id()), Arc::clone(&hub));
-        self.by_key.insert(Arc::clone(&hub.app().key), hub);
-    }
-
-    /// Nobody finds it by its key any more, unless the key is another's.
-    fn forget_key(&mut self, hub: &Arc<Hub>) {
-        let key = &hub.app().key;
-        if self.by_key.get(key).is_some_and(|found| Arc::ptr_eq(found, hub)) {
-            self.by_key.remove(key);
-        }
-    }
 }
 
 /// Why a connection is not admitted.
@@ -140,48 +117,6 @@ impl Broker {
     /// Every application.
     pub fn apps(&self) -> Vec<Arc<Hub>> {
         self.0.apps.read().by_id.values().cloned().collect()
-    }
-
-    /// Serves an application from here on: a new one, or a changed one in the place of the one with its id. Those who are connected stay,
-    /// and what they do next is judged by what it is now; only a disabled application closes them, with 4003.
-    pub fn serve(&self, app: App) -> Arc<Hub> {
-        self.serve_watched(app, |_| {})
-    }
-
-    /// The same; one that is new is shown around before anybody can connect to it.
-    pub(crate) fn serve_watched(&self, app: App, prepare: impl FnOnce(&Hub)) -> Arc<Hub> {
-        let app = Arc::new(app);
-        let mut apps = self.0.apps.write();
-        let hub = match apps.by_id.get(&app.id).cloned() {
-            Some(hub) => {
-                apps.forget_key(&hub);
-                hub.replace(Arc::clone(&app));
-                hub
-            }
-            None => {
-                let hub = Arc::new(Hub::new(Arc::clone(&app)));
-                prepare(&hub);
-                hub
-            }
-        };
-        apps.insert(Arc::clone(&hub));
-        drop(apps);
-        if !app.enabled {
-            hub.close_all(CloseCode::APP_DISABLED, "Application disabled");
-        }
-        hub
-    }
-
-    /// Serves an application no more: those who are connected are closed with 4001. `false`: there is none of the id.
-    pub fn retire(&self, app_id: &str) -> bool {
-        let mut apps = self.0.apps.write();
-        let Some(hub) = apps.by_id.remove(app_id) else { return false };
-        apps.forget_key(&hub);
-        drop(apps);
-        // Whoever has found it already is not to be left behind in it.
-        hub.replace(Arc::new(App { enabled: false, ..App::clone(&hub.app()) }));
-        hub.close_all(CloseCode::UNKNOWN_APP, "The application does not exist any more");
-        true
     }
 
     /// Gives a connection its place, in its application and in the node.

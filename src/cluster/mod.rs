@@ -5,6 +5,7 @@
 mod broker;
 mod notices;
 mod publication;
+mod served;
 
 pub use broker::{Admission, Broker, NotAdmitted, SocketGuard};
 pub use publication::{NewPublication, Publication, PublishError};

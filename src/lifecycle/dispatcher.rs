@@ -26,7 +26,7 @@ pub(crate) use self::delivery::take_places;
 use self::{
     added::Added,
     backoff::Pace,
-    delivery::{Route, drop_orphans},
+    delivery::{Ours, Route, drop_orphans},
     effect::Effect,
     reader::{Held, Reader},
 };
@@ -144,7 +144,9 @@ pub(crate) struct Dispatcher {
     /// Whose claims are renewed.
     held: HeldByAll,
     /// Endpoints that came later.
-    added: Mutex<Added>,
+    added: Arc<Mutex<Added>>,
+    /// True once those that are known at the start have been added.
+    complete: watch::Sender<bool>,
 }
 
 /// The shards that each of the listeners has.
@@ -202,11 +204,13 @@ impl Dispatcher {
             clocks.spawn(clocks::watch_heads(node.clone(), rings, head));
             clocks.spawn(clocks::renew(node.clone(), Arc::clone(&held), revoke));
         }
+        let (added, (complete, completed)) = (Arc::<Mutex<Added>>::default(), watch::channel(!grows));
         let ours = routes.iter().map(|route| route.endpoint.consumer().to_owned()).collect();
         let longest = routes.iter().map(|route| route.endpoint.options().retry_for).max();
+        let ours = Ours { fixed: ours, added: Arc::clone(&added), complete: completed };
         clocks.spawn(drop_orphans(node.clone(), ours, settings.orphan_after.max(longest.unwrap_or_default())));
         let (readers, clocks) = (Mutex::new(readers), Mutex::new(clocks));
-        Ok(Self { node, routes, stop, readers, clocks, held, added: Mutex::default() })
+        Ok(Self { node, routes, stop, readers, clocks, held, added, complete })
     }
 
     /// Waits until nothing is owed to the endpoints of webhooks, but for what was given up; at most for so long. False if something is.

@@ -80,7 +80,9 @@ pub(super) async fn start(
         let webhooks =
             recorder.as_ref().map(|recorder| Webhooks::new(Arc::clone(recorder), Arc::clone(&dispatcher), deliveries, Arc::clone(&posted)));
         let parts = apps::Parts { store: Arc::clone(&measured), broker: broker.clone(), holds, webhooks };
-        Some(TableApps::read(parts, settings).await.follow(node.doorbell().subscribe()))
+        let apps = TableApps::read(parts, settings).await;
+        dispatcher.all_added();
+        Some(apps.follow(node.doorbell().subscribe()))
     } else {
         None
     };

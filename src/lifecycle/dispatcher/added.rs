@@ -25,6 +25,11 @@ impl Added {
         self.0.keys().cloned()
     }
 
+    /// Whether one of them has this place.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// Tells all of them to finish.
     pub(super) fn stop_all(&self) {
         for endpoint in self.0.values() {
@@ -43,14 +48,14 @@ impl Dispatcher {
         let former = self.added.lock().0.insert(name.clone(), OnTheWay { stop, ended });
         let node = Node { stop: stopped, ..self.node.clone() };
         let route = Arc::new(Route::new(endpoint, node.settings.webhook_pace));
-        let (reader, held) = {
-            let reader = Reader::new(node, name, options, Effect::Endpoint(route));
-            let held = reader.held();
-            (reader, held)
-        };
+        let reader = Reader::new(node, name, options, Effect::Endpoint(route));
+        let held = reader.held();
         self.held.lock().push(Arc::clone(&held));
         let all = Arc::clone(&self.held);
-        self.readers.lock().spawn(async move {
+        let mut readers = self.readers.lock();
+        // Or those that have ended would be kept until the stop.
+        while readers.try_join_next().is_some() {}
+        readers.spawn(async move {
             if let Some(former) = former {
                 finished(former).await;
             }
@@ -58,6 +63,11 @@ impl Dispatcher {
             all.lock().retain(|other| !Arc::ptr_eq(other, &held));
             drop(alive);
         });
+    }
+
+    /// All that were there to be added at the start have been: from here on places that nobody needs may be dropped.
+    pub(crate) fn all_added(&self) {
+        self.complete.send_replace(true);
     }
 
     /// Serves an endpoint no more. Its place in the log stays for a while, as that of one that was taken out of the configuration: nobody

@@ -23,7 +23,7 @@ pub(crate) use self::places::take_places;
 pub(super) use self::{
     courier::Courier,
     overdue::Overdue,
-    places::{drop_orphans, take_place},
+    places::{Ours, drop_orphans, take_place},
 };
 use super::{backoff::Pace, effect::call};
 use crate::lifecycle::{

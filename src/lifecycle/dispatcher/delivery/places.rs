@@ -1,10 +1,11 @@
 //! The places of endpoints in the log: made before anything is recorded, dropped when nobody has the endpoint any more.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use tokio::time::MissedTickBehavior;
+use parking_lot::Mutex;
+use tokio::{sync::watch, time::MissedTickBehavior};
 
-use super::super::Node;
+use super::super::{Node, added::Added, raised};
 use crate::lifecycle::{
     BoxedListener,
     listener::{ENDPOINT_PREFIX, Endpoint},
@@ -32,15 +33,32 @@ pub(in crate::lifecycle::dispatcher) async fn take_place(store: &dyn LifecycleSt
     store.create_consumer_of(endpoint.consumer(), shard, StartAt::End).await
 }
 
+/// The endpoints of this node.
+pub(in crate::lifecycle::dispatcher) struct Ours {
+    /// Those that it began with.
+    pub(in crate::lifecycle::dispatcher) fixed: HashSet<String>,
+    /// Those that came later.
+    pub(in crate::lifecycle::dispatcher) added: Arc<Mutex<Added>>,
+    /// True once those are known that are to be added at the start.
+    pub(in crate::lifecycle::dispatcher) complete: watch::Receiver<bool>,
+}
+
+impl Ours {
+    fn has(&self, name: &str) -> bool {
+        self.fixed.contains(name) || self.added.lock().has(name)
+    }
+}
+
 /// Drops the places of endpoints that this node does not have, and that no other has served for so long: they would hold back retention
 /// for ever. One whose application or name was changed by mistake has that long to come back.
-pub(in crate::lifecycle::dispatcher) async fn drop_orphans(node: Node, ours: HashSet<String>, idle: Duration) {
+pub(in crate::lifecycle::dispatcher) async fn drop_orphans(node: Node, mut ours: Ours, idle: Duration) {
+    raised(&mut ours.complete).await;
     let mut tick = tokio::time::interval(LOOK_EVERY.min(idle));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
         let Ok(rows) = node.store.consumers().await else { continue };
-        for row in rows.iter().filter(|row| row.name.starts_with(ENDPOINT_PREFIX) && !ours.contains(&row.name)) {
+        for row in rows.iter().filter(|row| row.name.starts_with(ENDPOINT_PREFIX) && !ours.has(&row.name)) {
             let name = &row.name;
             match node.store.drop_orphan(name, idle).await {
                 Ok(true) => {
