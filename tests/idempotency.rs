@@ -371,6 +371,30 @@ fn an_answer_that_the_database_does_not_take_is_written_later_or_published_again
     assert_eq!(count(&broker, "taken_over"), 1.0);
 }
 
+/// A stop waits for what is at work: nobody takes it over, and the answer is there for the next one.
+#[test]
+fn a_stop_in_the_midst_of_a_publish_loses_no_answer() {
+    let (url, _) = wait(postgres::fresh_database());
+    let places = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (mut leaving, other) = (at(places[0].path(), &url).start(), at(places[1].path(), &url).start());
+    let (mut here, mut there) = (listener(&leaving, "news"), listener(&other, "news"));
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1.5); RETURN new; END $$;
+        CREATE TRIGGER slow BEFORE UPDATE ON holdline.idempotency FOR EACH ROW WHEN (new.answer IS NOT NULL) EXECUTE FUNCTION slow()";
+    wait(postgres::run(&url, slow.to_owned()));
+    let body = event("news", "1").to_string();
+    let mut http = leaving.http();
+    let target = http.signed_target("POST", "/events", &[], body.as_bytes());
+    http.send_bytes(&crate::support::request_bytes("POST", &target, &[("Idempotency-Key", "k")], body.as_bytes()));
+    here.expect_data("e", "news", "1");
+    leaving.signal("TERM");
+    let (_, answer) = insist(&mut other.http(), "k", &event("news", "1"));
+    replayed(&answer);
+    accepted(&http.answer());
+    assert!(leaving.exited(Duration::from_secs(20)).success());
+    there.quiet();
+    assert_eq!(count(&other, "taken_over"), 0.0);
+}
+
 /// A publisher that hangs up has begun something all the same, and asks again.
 #[test]
 fn a_publisher_that_does_not_wait_for_the_answer_gets_it_the_next_time() {

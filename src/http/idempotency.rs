@@ -55,10 +55,12 @@ pub(super) async fn respond(route: ExpressRoute, asked: Publishing<'_>) -> HttpR
             // Its worker ends: so does the connection that would have been answered.
             rt::spawn(detached.once(request)).await.unwrap_or((KeyedPublish::Unavailable, Err(ApiError::OverCapacity)))
         }
-        Err(error) => (KeyedPublish::Refused, Err(error)),
+        Err(error) => {
+            hub.stats().keyed_publish(KeyedPublish::Refused);
+            (KeyedPublish::Refused, Err(error))
+        }
     };
     let (what, outcome) = outcome;
-    hub.stats().keyed_publish(what);
     let mut response = answer(outcome, &app.id);
     if what == KeyedPublish::Replayed {
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
@@ -68,6 +70,13 @@ pub(super) async fn respond(route: ExpressRoute, asked: Publishing<'_>) -> HttpR
 
 impl Detached {
     async fn once(self, request: KeyedRequest) -> (KeyedPublish, Result<Json, ApiError>) {
+        let hub = Arc::clone(&self.hub);
+        let (what, outcome) = self.decide(request).await;
+        hub.stats().keyed_publish(what);
+        (what, outcome)
+    }
+
+    async fn decide(self, request: KeyedRequest) -> (KeyedPublish, Result<Json, ApiError>) {
         match self.broker.idempotency().claim(request).await {
             Ok(Keyed::Publish(attempt)) => self.publish(attempt).await,
             Ok(Keyed::Replay(answer)) => (KeyedPublish::Replayed, Ok(answer.into())),

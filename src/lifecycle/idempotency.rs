@@ -6,7 +6,10 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -31,9 +34,13 @@ const WRITE_AGAIN: Duration = Duration::from_millis(500);
 
 /// The keys of a node. Cloning is a reference count.
 #[derive(Clone)]
-pub(crate) struct Idempotency(Arc<Inner>);
+pub(crate) struct Idempotency {
+    place: Arc<Place>,
+    at_work: watch::Sender<usize>,
+    closed: Arc<AtomicBool>,
+}
 
-enum Inner {
+enum Place {
     /// In the store of this node.
     OfNode { store: Arc<dyn LifecycleStore>, node: watch::Receiver<Option<Incarnation>> },
     /// In memory, for a broker without a store; made when the first key comes.
@@ -48,7 +55,7 @@ struct Own {
 
 impl fmt::Debug for Idempotency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Idempotency").field("of_node", &matches!(*self.0, Inner::OfNode { .. })).finish()
+        f.debug_struct("Idempotency").field("of_node", &matches!(*self.place, Place::OfNode { .. })).finish()
     }
 }
 
@@ -86,17 +93,47 @@ pub(crate) struct Attempt {
     claim: KeyClaim,
     /// Whether an earlier attempt may have published.
     pub(crate) taken_over: bool,
+    _at_work: AtWork,
+}
+
+/// Counts an attempt for as long as it lives.
+#[derive(Debug)]
+struct AtWork(watch::Sender<usize>);
+
+impl AtWork {
+    fn new(count: &watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 impl Idempotency {
     /// Keys in the store of a node.
     pub(crate) fn of_node(store: Arc<dyn LifecycleStore>, node: watch::Receiver<Option<Incarnation>>) -> Self {
-        Self(Arc::new(Inner::OfNode { store, node }))
+        Self::at(Place::OfNode { store, node })
     }
 
     /// Keys in memory.
     pub(crate) fn of_process() -> Self {
-        Self(Arc::new(Inner::OfProcess { own: OnceCell::new(), forgotten_at: Mutex::new(Instant::now()) }))
+        Self::at(Place::OfProcess { own: OnceCell::new(), forgotten_at: Mutex::new(Instant::now()) })
+    }
+
+    fn at(place: Place) -> Self {
+        Self { place: Arc::new(place), at_work: watch::Sender::new(0), closed: Arc::default() }
+    }
+
+    /// Lets no more attempts begin, and waits for those at work. To be called before the node signs off: from then on others would take over
+    /// what it is just at.
+    pub(crate) async fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        // The sender is ours: there is always an answer.
+        let _ = self.at_work.subscribe().wait_for(|count| *count == 0).await;
     }
 
     /// Claims the key of a publish.
@@ -104,35 +141,39 @@ impl Idempotency {
     /// # Errors
     /// [`StoreError`]; nothing may be published then: whether it was before is not known.
     pub(crate) async fn claim(&self, asked: KeyedRequest) -> Result<Keyed, StoreError> {
-        let (began, Own { store, node }) = (Instant::now(), self.place().await?);
+        let (began, at_work) = (Instant::now(), AtWork::new(&self.at_work));
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(StoreError::Fenced);
+        }
+        let Own { store, node } = self.place().await?;
         let KeyedRequest { app, key, fingerprint, keep } = asked;
         let claim = KeyClaim { app, key, fingerprint, attempt: OpId::random(), keep, work: WORK };
         let verdict = match within(store.claim_key(node, &claim)).await {
             Ok(_) if began.elapsed() > LATE => Err(StoreError::TimedOut(LATE)),
             answer => answer,
         };
-        let attempt = |claim, taken_over| Attempt { store: Arc::clone(&store), claim, taken_over };
+        let attempt = |taken_over| Attempt { store, claim, taken_over, _at_work: at_work };
         Ok(match verdict {
-            Ok(KeyVerdict::Claimed) => Keyed::Publish(attempt(claim, false)),
-            Ok(KeyVerdict::TakenOver) => Keyed::Publish(attempt(claim, true)),
+            Ok(KeyVerdict::Claimed) => Keyed::Publish(attempt(false)),
+            Ok(KeyVerdict::TakenOver) => Keyed::Publish(attempt(true)),
             Ok(KeyVerdict::Answered(answer)) => Keyed::Replay(answer),
             Ok(KeyVerdict::AtWork) => Keyed::AtWork,
             Ok(KeyVerdict::Mismatch) => Keyed::Mismatch,
             Err(error) => {
-                // It may have been written all the same, and would keep the key from the next attempt.
-                attempt(claim, false).give_back().await;
+                // It may have been written all the same, and would keep the key from the next attempt. Nobody has to wait for that.
+                tokio::spawn(attempt(false).give_back());
                 return Err(error);
             }
         })
     }
 
     async fn place(&self) -> Result<Own, StoreError> {
-        match &*self.0 {
-            Inner::OfNode { store, node } => {
+        match &*self.place {
+            Place::OfNode { store, node } => {
                 let node = (*node.borrow()).ok_or(StoreError::Fenced)?;
                 Ok(Own { store: Arc::clone(store), node })
             }
-            Inner::OfProcess { own, forgotten_at } => {
+            Place::OfProcess { own, forgotten_at } => {
                 let own = own.get_or_try_init(Own::open).await?;
                 let is_due = {
                     let mut forgotten_at = forgotten_at.lock();
@@ -177,7 +218,7 @@ impl Attempt {
 
     /// Nothing was published: the key is free again. If the store does not answer, it is free when the time of the attempt is over.
     pub(crate) async fn give_back(self) {
-        let Self { store, claim, .. } = self;
+        let Self { store, claim, _at_work, .. } = self;
         if let Err(error) = within(store.give_back_key(&claim)).await {
             tracing::debug!(app.id = claim.app, error = %error, "A key stays claimed for some seconds: {error}");
         }
@@ -196,7 +237,7 @@ pub(crate) struct Unwritten {
 impl Unwritten {
     /// Writes the answer again and again, as long as no other attempt may publish.
     pub(crate) async fn insist(self, answer: String) {
-        let Self { attempt: Attempt { store, claim, .. }, since, mut error } = self;
+        let Self { attempt: Attempt { store, claim, _at_work, .. }, since, mut error } = self;
         while error.is_retryable() && since.elapsed() < WORK {
             tokio::time::sleep(WRITE_AGAIN).await;
             match within(store.answer_key(&claim, &answer)).await {

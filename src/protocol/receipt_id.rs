@@ -50,6 +50,8 @@ impl ReceiptId {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn read(id: &str) -> Result<Option<ReceiptId>, InvalidReceiptId> {
@@ -78,6 +80,22 @@ mod tests {
             assert_eq!(read(bad), Err(InvalidReceiptId), "{bad}");
         }
         assert_eq!(InvalidReceiptId.to_string(), "The id of a client event must be a string of 1 to 64 bytes, or an integer of 64 bits");
+    }
+
+    proptest! {
+        #[test]
+        fn texts_and_numbers_are_read_as_serde_reads_them(text in "\\PC{0,40}", number in any::<i128>(), spaces in "[ \n\t]{0,2}") {
+            let json = serde_json::to_string(&text).unwrap();
+            let expected = if (1..=64).contains(&text.len()) { Ok(Some(ReceiptId::Text(text.as_str().into()))) } else { Err(InvalidReceiptId) };
+            prop_assert_eq!(read(&format!("{spaces}{json}{spaces}")), expected);
+            let expected = i64::try_from(number).map(|number| Some(ReceiptId::Number(number))).map_err(|_| InvalidReceiptId);
+            prop_assert_eq!(read(&format!("{spaces}{number}{spaces}")), expected);
+        }
+
+        #[test]
+        fn no_message_makes_it_panic(message in "[{}\\[\\]\":,id0-9.eE+\\\\-]{0,40}") {
+            let _ = ReceiptId::of_message(&message);
+        }
     }
 
     #[test]

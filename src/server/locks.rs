@@ -68,7 +68,8 @@ pub(super) async fn start(
         grows: settings.app_store.enabled,
         settings: DispatcherSettings::default(),
     })?);
-    broker.set_idempotency(Idempotency::of_node(Arc::clone(node.locks().store()), node.locks().lanes().node()));
+    let keys = Idempotency::of_node(Arc::clone(node.locks().store()), node.locks().lanes().node());
+    broker.set_idempotency(keys.clone());
     if keeps_locks {
         broker.set_locks(node.locks().clone());
     }
@@ -87,7 +88,7 @@ pub(super) async fn start(
         None
     };
     let numbers = StoreSources { locks: node.locks().clone(), keeps_locks, calls, endpoints: posted };
-    Ok(Some(Lifecycle { node, recorder, dispatcher, numbers, apps, store }))
+    Ok(Some(Lifecycle { node, recorder, dispatcher, numbers, keys, apps, store }))
 }
 
 /// A node at work, and what it stands on.
@@ -100,6 +101,7 @@ pub(super) struct Lifecycle {
     apps: Option<JoinSet<()>>,
     /// For those who watch.
     numbers: StoreSources,
+    keys: Idempotency,
     /// Keeps the data directory locked until the node has left.
     store: OpenStore,
 }
@@ -117,7 +119,7 @@ impl Lifecycle {
 
     /// Writes what is owed, at most for `grace`, and signs off; beside it, and no longer, listeners finish what they are at.
     pub(super) async fn leave(self, grace: Duration) {
-        let Self { node, recorder, dispatcher, numbers: _, mut apps, store } = self;
+        let Self { node, recorder, dispatcher, numbers: _, keys, mut apps, store } = self;
         let began = Instant::now();
         if let Some(apps) = &mut apps {
             apps.shutdown().await;
@@ -130,6 +132,10 @@ impl Lifecycle {
         let patience = if store.fleeting.is_some() { left(grace) } else { left(grace).min(LAST_WEBHOOKS) };
         if !dispatcher.drained(patience).await && store.fleeting.is_some() {
             tracing::warn!("Webhooks that no endpoint took in time are lost: the store is in memory");
+        }
+        // Before the node signs off, or another one would take over what this one is just at.
+        if tokio::time::timeout(left(grace), keys.close()).await.is_err() {
+            tracing::warn!("Leaving publishes with an Idempotency-Key without their answers: sent again they are done again");
         }
         let grace = left(grace);
         let (listeners, ()) = tokio::join!(tokio::time::timeout(grace, dispatcher.stop()), node.leave(grace));
