@@ -69,6 +69,7 @@ mod metrics_prometheus;
 mod openapi;
 mod order;
 mod otlp;
+mod packaging;
 mod presence;
 mod presence_crowd;
 mod proxies;
