@@ -21,6 +21,7 @@ import logging
 import os
 import random
 import select
+import socket
 import sqlite3
 import threading
 import time
@@ -65,9 +66,7 @@ class Entry:
     """OrderLocked, OrderUnlocked, or what a handler of yours has called it."""
     app: str
     resource: str
-    """order:42"""
     principal: str | None
-    """user:7"""
     socket_id: str | None
     fence: int | None
     """Of locks: rises with each."""
@@ -113,22 +112,13 @@ class _Shard:
 
 
 def _entry(shard: int, row: Mapping[str, Any]) -> Entry:
-    at, payload = row["at"], row["payload"]
-    return Entry(
-        shard=shard,
-        position=row["position"],
-        kind=row["kind"],
-        type=row["type"],
-        app=row["app"],
-        resource=row["resource"],
-        principal=row["principal"],
-        socket_id=row["socket_id"],
-        fence=row["fence"],
-        cause=row["cause"],
-        after_grace=bool(row["after_grace"]),
-        at=at if isinstance(at, datetime) else datetime.fromtimestamp(at / 1000, timezone.utc),
-        payload=json.loads(payload) if isinstance(payload, str) else payload,
-    )
+    fields = {name: row[name] for name in COLUMNS.split(", ")}
+    fields["after_grace"] = bool(fields["after_grace"])
+    # SQLite has neither times nor JSON.
+    if isinstance(fields["at"], int):
+        fields["at"] = datetime.fromtimestamp(fields["at"] / 1000, timezone.utc)
+        fields["payload"] = json.loads(fields["payload"])
+    return Entry(shard=shard, **fields)
 
 
 def _gone(shard: int, first: int, last: int) -> Gap:
@@ -148,10 +138,12 @@ COLUMNS = "position, kind, type, app, resource, principal, socket_id, fence, cau
 class _Reader:
     def __init__(self) -> None:
         self._stopping = threading.Event()
+        self._woken, self._waker = socket.socketpair()
 
     def stop(self) -> None:
-        """Makes `run` return within a second: from a signal handler, or from another thread."""
+        """Makes `run` return when it has done what it is at: from a signal handler, or from another thread."""
         self._stopping.set()
+        self._waker.send(b"!")
 
 
 class PostgresReader(_Reader):
@@ -179,15 +171,10 @@ class PostgresReader(_Reader):
         RETURNING c.shard, c.position, c.epoch
     """
     _READ = f"SELECT {COLUMNS} FROM holdline.event WHERE shard = %(shard)s AND position > %(position)s ORDER BY position LIMIT %(batch)s"
+    _PLACE = "name = %(name)s AND shard = %(shard)s AND epoch = %(epoch)s AND position = %(position)s"
     # No row: somebody else has the shard by now. Then nothing of this transaction may stay.
-    _ACKNOWLEDGE = """
-        UPDATE holdline.consumer SET position = %(upto)s, attempts = 0, next_try = NULL, last_error = NULL
-         WHERE name = %(name)s AND shard = %(shard)s AND epoch = %(epoch)s AND position = %(position)s
-    """
-    _NOTE_FAILURE = """
-        UPDATE holdline.consumer SET attempts = attempts + 1, last_error = %(error)s
-         WHERE name = %(name)s AND shard = %(shard)s AND epoch = %(epoch)s AND position = %(position)s
-    """
+    _ACKNOWLEDGE = f"UPDATE holdline.consumer SET position = %(upto)s, attempts = 0, next_try = NULL, last_error = NULL WHERE {_PLACE}"
+    _NOTE_FAILURE = f"UPDATE holdline.consumer SET attempts = attempts + 1, last_error = %(error)s WHERE {_PLACE}"
     _GIVE_UP = "UPDATE holdline.consumer SET owner = NULL, lease_until = NULL WHERE name = %(name)s AND owner = %(owner)s"
 
     def __init__(
@@ -237,6 +224,7 @@ class PostgresReader(_Reader):
             # A ring says "look", and may get lost. Between the two is no transaction pooler, or it never rings.
             bell.add_notify_handler(lambda _: None)
             bell.execute("LISTEN holdline")
+            sources: list[Any] = [bell, self._woken]
             try:
                 while not self._stopping.is_set():
                     self._claim(connection)
@@ -245,7 +233,8 @@ class PostgresReader(_Reader):
                         read = sum(self._read_shard(connection, shard, deadline, once) for shard in list(self._shards.values()))
                         if once and read == 0:
                             return
-                        if read == 0 and select.select([bell], [], [], min(self._poll, max(0.0, deadline - time.monotonic())))[0]:
+                        wait = 0.0 if read else min(self._poll, max(0.0, deadline - time.monotonic()))
+                        if bell in select.select(sources, [], [], wait)[0]:
                             # Takes what has rung; raises when the server is gone.
                             bell.execute("SELECT 1")
             finally:

@@ -59,7 +59,7 @@ import Pusher from 'pusher-js';
 import Encrypting from 'pusher-js/with-encryption';
 import Echo from 'laravel-echo';
 import { createElement } from 'react';
-import { hold, type Hold, type Snapshot } from '@holdline/client';
+import { hold, sendWithReceipt, type Hold, type Snapshot } from '@holdline/client';
 import { HoldlineProvider, useHold } from '@holdline/client/react';
 
 const pusher = new Pusher('key', { cluster: '' });
@@ -86,6 +86,8 @@ hold(pusher);
 hold(new Echo({ broadcaster: 'null' }), 'order.1');
 // @ts-expect-error there is no such option
 hold(pusher, 'private-order.1', { again: true });
+
+export const receipt: Promise<'ok' | 'dup'> = sendWithReceipt(echo, 'private-chat', 'client-said', { text: 'hello' }, { id: 7 });
 
 export async function save(): Promise<void> {
   await using mine = hold(pusher, 'private-order.1');

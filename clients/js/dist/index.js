@@ -1,1 +1,2 @@
 export { hold } from './hold.js';
+export { NotDelivered, sendWithReceipt } from './receipt.js';

@@ -18,6 +18,7 @@ export interface PusherLike extends Emitter {
     connection: Emitter & {
         state: string;
         socket_id: string;
+        send(frame: string): unknown;
     };
     channels: {
         add(name: string, pusher: any): any;
@@ -25,6 +26,7 @@ export interface PusherLike extends Emitter {
     user: {
         signin_requested: boolean;
         signinDonePromise: Promise<unknown>;
+        user_data: unknown;
     };
     channel(name: string): any;
     subscribe(name: string): any;

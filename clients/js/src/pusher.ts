@@ -21,9 +21,9 @@ export interface ChannelLike extends Emitter {
 
 /** A client of pusher-js. */
 export interface PusherLike extends Emitter {
-  connection: Emitter & { state: string; socket_id: string };
+  connection: Emitter & { state: string; socket_id: string; send(frame: string): unknown };
   channels: { add(name: string, pusher: any): any };
-  user: { signin_requested: boolean; signinDonePromise: Promise<unknown> };
+  user: { signin_requested: boolean; signinDonePromise: Promise<unknown>; user_data: unknown };
   channel(name: string): any;
   subscribe(name: string): any;
   unsubscribe(name: string): void;

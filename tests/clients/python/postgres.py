@@ -29,7 +29,9 @@ class Postgres:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.arguments = [self.bin / "postgres", "-D", data, "-k", self.directory, "-p", str(self.port)]
-        self.arguments += [part for setting in ("fsync=off", "listen_addresses=127.0.0.1", "log_min_messages=panic") for part in ("-c", setting)]
+        self.arguments += [
+            part for setting in ("fsync=off", "listen_addresses=127.0.0.1", "log_min_messages=panic") for part in ("-c", setting)
+        ]
         self.launch()
 
     def launch(self):

@@ -1,8 +1,5 @@
 """clients/python: readers of the log of a real broker, on SQLite and on PostgreSQL, killed and starved and lied to."""
 
-import hashlib
-import hmac
-import json
 import os
 import signal
 import sqlite3
@@ -14,143 +11,21 @@ import time
 import unittest
 from contextlib import closing, contextmanager
 from datetime import datetime, timezone
-from pathlib import Path
 
 import psycopg
 
-CLIENTS = Path(__file__).parents[3] / "clients/python"
-sys.path.insert(0, str(CLIENTS))
+from postgres import Postgres
+from shops import CLIENTS, ORDERS, People, Pg, Sqlite, eventually
 
-from broker import Broker, Subscriber  # noqa: E402
-from holdline_log import Entry, Gap, PostgresReader, SqliteReader  # noqa: E402
-from postgres import Postgres  # noqa: E402
-
-RULE = """
-[[apps.holds]]
-channel = "private-order.{order_id}"
-resource = "order:{order_id}"
-event = "Order"
-context = { desk = "{channel_data.desk}" }
-"""
-ORDERS = 20
-# Every change of an order is written down, so that nothing can be done twice unseen.
-SCHEMA = f"""
-CREATE TABLE orders (id bigint PRIMARY KEY, locked_by text, lock_fence bigint);
-INSERT INTO orders (id) WITH RECURSIVE n (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < {ORDERS}) SELECT id FROM n;
-"""
-NOTES = {
-    "postgres": """
-        CREATE TABLE change (number bigserial, id bigint, locked_by text, lock_fence bigint);
-        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
-          'BEGIN INSERT INTO change (id, locked_by, lock_fence) VALUES (NEW.id, NEW.locked_by, NEW.lock_fence); RETURN NULL; END';
-        CREATE TRIGGER note AFTER UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION note();
-    """,
-    "sqlite": """
-        CREATE TABLE change (number INTEGER PRIMARY KEY, id bigint, locked_by text, lock_fence bigint);
-        CREATE TRIGGER note AFTER UPDATE ON orders BEGIN
-          INSERT INTO change (id, locked_by, lock_fence) VALUES (NEW.id, NEW.locked_by, NEW.lock_fence); END;
-    """,
-}
+from holdline_log import Entry, Gap, SqliteReader
 
 
 def setUpModule():
-    global postgres
-    postgres = Postgres()
+    Pg.server = Postgres()
 
 
 def tearDownModule():
-    postgres.stop()
-
-
-def eventually(what, probe, within=15.0):
-    deadline = time.monotonic() + within
-    while not (value := probe()):
-        assert time.monotonic() < deadline, f"not within {within} s: {what}"
-        time.sleep(0.01)
-    return value
-
-
-class People:
-    """A connection that opens and closes orders."""
-
-    def __init__(self, broker):
-        self.subscriber = Subscriber(broker)
-
-    def open(self, order, user="7", **more):
-        channel, data = f"private-order.{order}", json.dumps({"user_id": user, **more})
-        text = f"{self.subscriber.socket_id}:{channel}:{data}"
-        signature = hmac.new(b"app-secret", text.encode(), hashlib.sha256).hexdigest()
-        self.subscriber.subscribe(channel, auth=f"app-key:{signature}", channel_data=data)
-        return json.loads(self.subscriber.frame("holdline:locked")["data"])["fence"]
-
-    def close(self, order):
-        self.subscriber.send("pusher:unsubscribe", {"channel": f"private-order.{order}"})
-
-    def work(self, rounds):
-        """Opens and closes orders; the last round leaves some open."""
-        for number in range(rounds):
-            for order in range(1, ORDERS + 1):
-                self.open(order, user=str(number))
-                if number < rounds - 1 or order % 3:
-                    self.close(order)
-
-
-class Sqlite:
-    kind = "sqlite"
-    mark = "?"
-
-    def __init__(self):
-        self.broker = Broker(rules=RULE)
-        self.directory = tempfile.mkdtemp(prefix="holdline-orders-")
-        self.log_file = f"{self.broker.directory}/holdline-data/holdline.sqlite"
-        self.file = f"{self.directory}/orders.sqlite"
-        with closing(sqlite3.connect(self.file)) as connection:
-            connection.executescript("PRAGMA journal_mode = WAL;" + SCHEMA + NOTES[self.kind])
-        self.environment = {"DATABASE_URL": f"sqlite:{self.file}", "HOLDLINE_LOG": self.log_file}
-
-    def reader(self, handle, **options):
-        return SqliteReader(self.log_file, self.file, options.pop("name", "test"), handle, **options)
-
-    def query(self, sql):
-        with closing(sqlite3.connect(self.file, timeout=30)) as connection:
-            return connection.execute(sql).fetchall()
-
-    def log(self):
-        """What the broker wrote, of locks, in order for each resource."""
-        with closing(sqlite3.connect(self.log_file)) as connection:
-            return connection.execute("SELECT resource, fence, kind, principal FROM event WHERE fence IS NOT NULL ORDER BY shard, position").fetchall()
-
-    def execute(self, sql):
-        with closing(sqlite3.connect(self.file, timeout=30)) as connection, connection:
-            connection.execute(sql)
-
-
-class Pg:
-    kind = "postgres"
-    mark = "%s"
-    number = 0
-
-    def __init__(self):
-        Pg.number += 1
-        self.url = postgres.database(f"orders_{Pg.number}")
-        self.broker = Broker(f'[store]\nurl = "{self.url}"\n', RULE)
-        with psycopg.connect(self.url) as connection:
-            connection.execute(SCHEMA + NOTES[self.kind])
-        self.environment = {"DATABASE_URL": self.url}
-
-    def reader(self, handle, **options):
-        return PostgresReader(self.url, options.pop("name", "test"), handle, **options)
-
-    def query(self, sql):
-        with psycopg.connect(self.url) as connection:
-            return connection.execute(sql).fetchall()
-
-    def log(self):
-        return self.query("SELECT resource, fence, kind, principal FROM holdline.event WHERE fence IS NOT NULL ORDER BY shard, position")
-
-    def execute(self, sql):
-        with psycopg.connect(self.url) as connection:
-            connection.execute(sql)
+    Pg.server.stop()
 
 
 class OrdersCases:
@@ -192,7 +67,10 @@ class OrdersCases:
 
     def effects(self):
         """What was done to the orders, in order for each."""
-        return [(f"order:{order}", fence, "locked" if by else "unlocked", by) for order, by, fence in self.shop.query("SELECT id, locked_by, lock_fence FROM change ORDER BY id, number")]
+        return [
+            (f"order:{order}", fence, "locked" if by else "unlocked", by)
+            for order, by, fence in self.shop.query("SELECT id, locked_by, lock_fence FROM change ORDER BY id, number")
+        ]
 
     def expected(self):
         entries = [(resource, fence, kind, principal if kind == "locked" else None) for resource, fence, kind, principal in self.shop.log()]
@@ -225,9 +103,17 @@ class OrdersCases:
         self.shop.reader(lambda cursor, entry: seen.append(entry)).run(once=True)
         locked, unlocked = seen
         self.assertIsInstance(locked, Entry)
-        self.assertEqual((locked.kind, locked.type, locked.app, locked.resource, locked.principal, locked.fence, locked.cause), ("locked", "OrderLocked", "1001", "order:1", "user:Zoë", fence, None))
-        self.assertEqual((unlocked.kind, unlocked.type, unlocked.fence, unlocked.cause, unlocked.after_grace), ("unlocked", "OrderUnlocked", fence, "unsubscribed", False))
-        self.assertEqual((locked.payload, locked.socket_id), ({"order_id": "1", "user_id": "Zoë", "desk": "north"}, self.people.subscriber.socket_id))
+        self.assertEqual(
+            (locked.kind, locked.type, locked.app, locked.resource, locked.principal, locked.fence, locked.cause),
+            ("locked", "OrderLocked", "1001", "order:1", "user:Zoë", fence, None),
+        )
+        self.assertEqual(
+            (unlocked.kind, unlocked.type, unlocked.fence, unlocked.cause, unlocked.after_grace),
+            ("unlocked", "OrderUnlocked", fence, "unsubscribed", False),
+        )
+        self.assertEqual(
+            (locked.payload, locked.socket_id), ({"order_id": "1", "user_id": "Zoë", "desk": "north"}, self.people.subscriber.socket_id)
+        )
         self.assertLess(abs((datetime.now(timezone.utc) - locked.at).total_seconds()), 60)
         self.assertEqual(locked.id, f"{locked.shard}-{locked.position}")
         with self.assertRaises(AttributeError):
@@ -258,10 +144,6 @@ class OrdersCases:
                 self.people.open(number)
                 eventually("the next", lambda: len(seen) == number, within=5)
                 self.assertLess(seen[-1] - began, 2.0)
-            if self.shop.kind == "postgres":
-                # Out of its wait, which would be long.
-                self.people.close(1)
-                eventually("the end", lambda: len(seen) == 8)
 
     def test_killed_again_and_again_and_nothing_is_done_twice_or_not_at_all(self):
         worker = threading.Thread(target=self.people.work, args=(12,))
@@ -306,7 +188,10 @@ class OrdersCases:
 
         def handle(cursor, entry):
             order = int(entry.resource.removeprefix("order:"))
-            cursor.execute(f"UPDATE orders SET locked_by = {mark}, lock_fence = {mark} WHERE id = {mark}", (entry.principal if entry.kind == "locked" else None, entry.fence, order))
+            cursor.execute(
+                f"UPDATE orders SET locked_by = {mark}, lock_fence = {mark} WHERE id = {mark}",
+                (entry.principal if entry.kind == "locked" else None, entry.fence, order),
+            )
             if order == 5 and broken.is_set():
                 # After its effect: which must not stay.
                 tries.append(time.monotonic())
@@ -383,7 +268,10 @@ class OnPostgres(OrdersCases, unittest.TestCase):
         self.people.open(1)
         self.settled(1)
         self.to_the_end()
-        left = self.shop.query("SELECT count(*) FROM holdline.consumer c JOIN holdline.shard_head h USING (shard) WHERE name = 'orders-python' AND (owner IS NOT NULL OR position <> last_position)")
+        left = self.shop.query(
+            "SELECT count(*) FROM holdline.consumer c JOIN holdline.shard_head h USING (shard)"
+            " WHERE name = 'orders-python' AND (owner IS NOT NULL OR position <> last_position)"
+        )
         self.assertEqual(left, [(0,)])
 
     def test_claims_that_were_lost_write_nothing(self):
@@ -396,7 +284,9 @@ class OnPostgres(OrdersCases, unittest.TestCase):
             seen.append(entry.id)
             cursor.execute("UPDATE orders SET locked_by = 'somebody who was late' WHERE id = 1")
             if len(seen) == 1:
-                self.shop.execute("UPDATE holdline.consumer SET epoch = epoch + 1, owner = 'another', lease_until = clock_timestamp() + interval '1 s'")
+                self.shop.execute(
+                    "UPDATE holdline.consumer SET epoch = epoch + 1, owner = 'another', lease_until = clock_timestamp() + interval '1 s'"
+                )
 
         reader = self.shop.reader(handle, lease=1.0)
         with self.running(reader) as failed:
@@ -409,18 +299,25 @@ class OnPostgres(OrdersCases, unittest.TestCase):
         def handle(cursor, entry):
             if entry.resource == "order:5":
                 raise ValueError("order 5 cannot be had")
-            cursor.execute("UPDATE orders SET locked_by = %s, lock_fence = %s WHERE id = %s", (entry.principal, entry.fence, int(entry.resource.removeprefix("order:"))))
+            cursor.execute(
+                "UPDATE orders SET locked_by = %s, lock_fence = %s WHERE id = %s",
+                (entry.principal, entry.fence, int(entry.resource.removeprefix("order:"))),
+            )
 
         with self.assertLogs("holdline", "ERROR"), self.running(self.shop.reader(handle)):
             for order in range(1, ORDERS + 1):
                 self.people.open(order)
             stuck = self.shop.query("SELECT DISTINCT shard FROM holdline.event WHERE resource = 'order:5'")[0][0]
-            others = eventually("orders of other shards", lambda: self.shop.query(f"SELECT resource FROM holdline.event WHERE shard <> {stuck} AND fence IS NOT NULL"))
             self.settled(ORDERS)
-            others = {resource for resource, in self.shop.query(f"SELECT resource FROM holdline.event WHERE shard <> {stuck} AND fence IS NOT NULL")}
+            others = {
+                resource
+                for (resource,) in self.shop.query(f"SELECT resource FROM holdline.event WHERE shard <> {stuck} AND fence IS NOT NULL")
+            }
             self.assertGreater(len(others), 5)
             eventually("they are done", lambda: others <= {resource for resource, *_ in self.effects()})
-            reason = lambda: self.shop.query(f"SELECT attempts, last_error FROM holdline.consumer WHERE name = 'test' AND shard = {stuck}")[0]  # noqa: E731
+            reason = lambda: self.shop.query(f"SELECT attempts, last_error FROM holdline.consumer WHERE name = 'test' AND shard = {stuck}")[
+                0
+            ]  # noqa: E731
             eventually("it says why", lambda: reason()[1] == "ValueError: order 5 cannot be had" and reason()[0] > 1)
         self.assertNotIn("order:5", {resource for resource, *_ in self.effects()})
 
@@ -428,8 +325,8 @@ class OnPostgres(OrdersCases, unittest.TestCase):
         program = self.program()
         self.people.work(2)
         eventually("the first", lambda: self.effects())
-        postgres.kill()
-        postgres.launch()
+        Pg.server.kill()
+        Pg.server.launch()
         more = eventually("the broker writes again", lambda: self.again())
         eventually("all of it", lambda: self.effects() == self.expected() and len(more), within=40)
         program.send_signal(signal.SIGTERM)
@@ -454,7 +351,12 @@ class OnPostgres(OrdersCases, unittest.TestCase):
 class Types(unittest.TestCase):
     def test_the_module_and_the_program_are_typed_strictly(self):
         with tempfile.TemporaryDirectory() as cache:
-            checked = subprocess.run([sys.executable, "-m", "mypy", "--strict", "--cache-dir", cache, *CLIENTS.glob("*.py")], capture_output=True, text=True, cwd=CLIENTS)
+            checked = subprocess.run(
+                [sys.executable, "-m", "mypy", "--strict", "--cache-dir", cache, *CLIENTS.glob("*.py")],
+                capture_output=True,
+                text=True,
+                cwd=CLIENTS,
+            )
         self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
 
 
