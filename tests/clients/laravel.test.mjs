@@ -202,6 +202,20 @@ for (const kind of Object.keys(databases)) {
       assert.equal((await shop.order(3)).note, 'slow');
     });
 
+    test('two saves at once: the second one sees what came of the first', async (t) => {
+      const shop = await Shop.open(t, kind);
+      const ada = await shop.take(t, '42', 8);
+      await shop.becomes(8, ['user:42', ada.fence]);
+      const gate = join(place, `second-${kind}`);
+      const first = shop.put('/orders/8', ada.fence, { note: 'first', wait_for: gate });
+      await always('it takes its time', async () => (await Promise.race([first, 'waits'])) === 'waits', { during: 300 });
+      // It has read the order before the first one is through, and waits for the row.
+      const second = shop.put('/orders/8', ada.fence);
+      await always('it waits', async () => (await Promise.race([second, 'waits'])) === 'waits', { during: 500 });
+      writeFileSync(gate, '');
+      assert.deepEqual([(await first)[1].note, (await second)[1].note], ['first', 'first']);
+    });
+
     test('the application is away: what ended meanwhile arrives when it is back, once, in order', async (t) => {
       const shop = await Shop.open(t, kind);
       const ada = await shop.take(t, '42', 4);
@@ -213,6 +227,23 @@ for (const kind of Object.keys(databases)) {
       process.kill(-shop.server.pid, 'SIGCONT');
       await shop.becomes(4, [null, bob.fence]);
       await eventuallyEqual('each entry', async () => (await shop.inbox()).length, 4);
+    });
+
+    test('what is done about an entry is done once, in the transaction in which it is accepted', async (t) => {
+      const shop = await Shop.open(t, kind);
+      const accept = async (id, headers = {}) => {
+        const body = JSON.stringify(lock('locked', 1, 7, { id }));
+        return (await fetch(`${shop.url}/inbox/7`, { method: 'PUT', body, headers: { 'Content-Type': 'application/json', ...headers } })).status;
+      };
+      assert.equal(await accept('a', { 'X-Fail': 'yes' }), 500);
+      assert.equal((await shop.order(7)).note, '');
+      const statuses = await Promise.all(Array.from({ length: 20 }, (_, n) => accept(n % 2 ? 'a' : 'b')));
+      // SQLite may turn one of two away that write at the same moment; it comes again.
+      const again = await Promise.all(['a', 'b'].map((id) => accept(id)));
+      assert.deepEqual([...new Set([...statuses, ...again])].filter((status) => status !== 500), [200]);
+      assert.equal((await shop.order(7)).note, 'xx');
+      assert.deepEqual(await shop.inbox(), ['a', 'b']);
+      assert.deepEqual(await (await fetch(`${shop.url}/inbox`, { method: 'DELETE' })).json(), [0, 2]);
     });
 
     test('deliveries that are forged, broken, repeated, late or out of order', async (t) => {

@@ -43,11 +43,11 @@ namespace App\Http\Controllers {
     {
         public function update(Request $request, Order $order): JsonResponse
         {
-            $order->fill($request->only('note'))->save();
             // Until the test says so: a save that takes its time.
             while ($request->input('wait_for') && ! file_exists($request->input('wait_for'))) {
                 usleep(10_000);
             }
+            $order->fill($request->only('note'))->save();
             match ($request->input('fail')) {
                 'throw' => throw new \RuntimeException('a bug in the application'),
                 'refuse' => $status = 422,
@@ -152,6 +152,19 @@ namespace {
     Route::put('/model/{order}', [OrderController::class, 'model'])->middleware(SubstituteBindings::class);
     Route::put('/scope/{id}', [OrderController::class, 'scope']);
     Route::put('/unbound/{order}', fn () => 'never')->middleware(EnsureHoldsLock::class . ':order');
+    Route::put('/inbox/{order}', function (Request $request, string $order) use ($capsule) {
+        $entry = App\Holdline\Entry::fromJson($request->getContent());
+        $capsule->getConnection()->transaction(function ($connection) use ($entry, $order, $request) {
+            if ((new App\Holdline\Inbox($connection->getPdo()))->accept($entry)) {
+                // Something that is not the same when it is done twice.
+                $connection->update("UPDATE orders SET note = note || 'x' WHERE id = ?", [$order]);
+            }
+            if ($request->header('X-Fail')) {
+                throw new RuntimeException('after the effect');
+            }
+        });
+    });
+    Route::delete('/inbox', fn () => array_map([new App\Holdline\Inbox($capsule->getConnection()->getPdo()), 'forget'], [30, -1]));
     Route::get('/orders/{id}', fn (string $id) => (array) $capsule->table('orders')->find($id));
     Route::get('/inbox', fn () => $capsule->table('holdline_inbox')->orderBy('event_id')->pluck('event_id')->all());
 
