@@ -168,6 +168,24 @@ suite('tabs, and several holds of one page', () => {
     await world.freed('order:11', 3_000);
   });
 
+  test('one more hold of a channel that was lost, or that could not be had, asks again; for one that is waited for it waits', async (t) => {
+    const [ada, bob] = [await world.person(t, '42'), await world.person(t, '7')];
+    const { fence } = await take(ada, 'private-order.17');
+    await open(bob, 'private-order.17', {}, 'a');
+    await becomes(bob, 'refused', { as: 'a' });
+    await open(bob, 'private-order.17', {}, 'b');
+    await always('he waits', async () => (await at(bob, 'b')).state === 'refused', { during: 300 });
+    assert.deepEqual(await bob.evaluate('sent'), ['subscribe private-order.17']);
+    await world.forceRelease(fence);
+    await becomes(ada, 'lost');
+    await becomes(bob, 'free', { as: 'b' });
+    await take(bob, 'private-order.17', {}, 'c');
+    assert.deepEqual(await bob.evaluate('[a.state, b.state]'), ['held', 'held']);
+    await open(ada, 'private-order.17', {}, 'again');
+    await becomes(ada, 'refused', { as: 'again' });
+    fine(ada, bob);
+  });
+
   test('released while it is on its way, and asked for again at once: one lock, and none is left behind', async (t) => {
     const ada = await world.person(t, '42');
     await ada.evaluate(() => {

@@ -40,8 +40,8 @@ class ChannelHold {
             this.#echo?.join(channel.slice('presence-'.length));
         else
             this.#echo?.private(channel.slice('private-'.length));
-        // It was free or lost for those who have been here: this one has just asked for it.
-        if (this.state === 'free' || this.state === 'lost')
+        // For those who have been here it was free, or lost, or could not be had: this one has just asked. Who waits, waits.
+        if (this.error?.type !== 'LockConflict')
             this.#grip.retry();
     }
     get snapshot() {

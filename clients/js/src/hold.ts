@@ -95,8 +95,8 @@ class ChannelHold implements Hold, Member {
     // Echo has a table of its own, which `Echo.leave` looks into.
     if (channel.startsWith('presence-')) this.#echo?.join(channel.slice('presence-'.length));
     else this.#echo?.private(channel.slice('private-'.length));
-    // It was free or lost for those who have been here: this one has just asked for it.
-    if (this.state === 'free' || this.state === 'lost') this.#grip.retry();
+    // For those who have been here it was free, or lost, or could not be had: this one has just asked. Who waits, waits.
+    if (this.error?.type !== 'LockConflict') this.#grip.retry();
   }
 
   get snapshot(): Snapshot {
