@@ -79,6 +79,17 @@ suite('README', () => {
     fine(ada, linus);
   });
 
+  test('the same with the helper', async (t) => {
+    const ada = await page(t, '42');
+    await run(ada, echo(), { place: 'an import', text: "import { hold } from '@holdline/client'; window.hold = hold;" });
+    const block = snippet('readme-client');
+    await run(ada, { ...block, text: `${block.text}window.order = order;` });
+    await eventuallyEqual('it is held', () => ada.evaluate(() => [window.order.state, typeof window.order.fence]), ['held', 'number']);
+    await ada.evaluate(() => window.order.release());
+    assert.equal(await ada.evaluate(() => window.order.state), 'released');
+    fine(ada);
+  });
+
   test('publishing from Node', async (t) => {
     const raw = await RawSocket.established(t, broker);
     await raw.subscribe('orders');

@@ -116,9 +116,10 @@ impl<'p> Session<'p> {
             }
             "setup" => {
                 let (how, text) = note.rest.split_once(" :: ").unwrap_or(("to the end", &note.rest));
+                let text = text.replace("$REPOSITORY", env!("CARGO_MANIFEST_DIR"));
                 let run = Note { verb: "run".to_owned(), rest: how.to_owned(), ..note.clone() };
                 let (language, attributes) = ("sh".to_owned(), Vec::new());
-                let block = Block { line: note.line, language, attributes, text: text.to_owned(), notes: vec![run] };
+                let block = Block { line: note.line, language, attributes, text, notes: vec![run] };
                 self.block(&block).map_err(|reason| self.page.fault(note.line, reason))?;
             }
             _ => {

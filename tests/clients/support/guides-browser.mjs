@@ -1,5 +1,5 @@
 // Pages that run what the guides say, in headless Chromium, with stock pusher-js and Laravel Echo.
-import { readFileSync } from 'node:fs';
+import { readFileSync, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { launch } from './desk.mjs';
 import { eventually } from './waiting.mjs';
@@ -7,15 +7,18 @@ import { eventually } from './waiting.mjs';
 const require = createRequire(import.meta.url);
 const PUSHER = new URL('../web/', `file://${require.resolve('pusher-js')}`);
 
+const CLIENT = new URL('../../../clients/js/dist/', import.meta.url);
+
 /** What a bundler would have put together. */
 export const LIBRARIES = {
-  '/vendor/pusher.js': readFileSync(new URL('pusher.js', PUSHER), 'utf8'),
-  '/vendor/pusher-esm.js': 'import "/vendor/pusher.js"; export default window.Pusher;',
+  '/vendor/pusher-lib.js': readFileSync(new URL('pusher.js', PUSHER), 'utf8'),
+  '/vendor/pusher-esm.js': 'import "/vendor/pusher-lib.js"; export default window.Pusher;',
+  ...Object.fromEntries(readdirSync(CLIENT).filter((name) => name.endsWith('.js')).map((name) => [`/vendor/${name}`, readFileSync(new URL(name, CLIENT), 'utf8')])),
   '/vendor/echo.js': readFileSync(new URL(import.meta.resolve('laravel-echo')), 'utf8'),
 };
 /** An empty page in which `laravel-echo` and `pusher-js` can be imported. */
 export const shell = (body = '') => `<!doctype html><title>A page</title>
-<script type="importmap">{"imports":{"laravel-echo":"/vendor/echo.js","pusher-js":"/vendor/pusher-esm.js"}}</script>${body}`;
+<script type="importmap">{"imports":{"@holdline/client":"/vendor/index.js","laravel-echo":"/vendor/echo.js","pusher-js":"/vendor/pusher-esm.js"}}</script>${body}`;
 
 export { launch };
 
