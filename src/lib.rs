@@ -81,6 +81,9 @@ pub mod docs {
         #[doc = include_str!("docs/guides/handlers.md")]
         pub mod handlers {}
         #[cfg_attr(not(doctest), doc = include_str!("docs/guides/links.md"))]
+        #[doc = include_str!("docs/guides/listeners.md")]
+        pub mod listeners {}
+        #[cfg_attr(not(doctest), doc = include_str!("docs/guides/links.md"))]
         #[doc = include_str!("docs/guides/production.md")]
         pub mod production {}
         #[cfg_attr(not(doctest), doc = include_str!("docs/guides/links.md"))]

@@ -241,6 +241,11 @@ fn handlers_are_as_they_say() {
 }
 
 #[test]
+fn listeners_are_as_they_say() {
+    guide("listeners");
+}
+
+#[test]
 fn production_is_as_it_says() {
     guide("production");
 }
