@@ -74,10 +74,10 @@ pub(super) struct NamedArgs {
 /// Settings, as keys of an `[[apps]]` table.
 #[derive(Debug, Args)]
 struct SettingsArgs {
-    /// Set a key of an [[apps]] table, such as client_events=true or limits.max_batch=20; may be repeated, and wins over --file
+    /// Set a key of an `[[apps]]` table, such as client_events=true or limits.max_batch=20; may be repeated, and wins over --file
     #[arg(long, value_name = "KEY=VALUE", value_parser = assignment)]
     set: Vec<(String, String)>,
-    /// Take the keys of this TOML file: those of an [[apps]] table, bare or under one [[apps]]
+    /// Take the keys of this TOML file: those of an `[[apps]]` table, bare or under one `[[apps]]`
     #[arg(long = "file", value_name = "FILE")]
     from: Option<PathBuf>,
 }
