@@ -43,7 +43,7 @@ export function locks({ now, app, failed, go }, params) {
   };
   const releaser = (lock) => button('Release', { kind: 'small', 'aria-label': `Release ${lock.resource}, fence ${lock.fence}`, data: { release: String(lock.fence) }, on: () => release(lock) });
   const table = new Table({
-    label: 'Locks', source, key: (lock) => lock.fence, phoneHeight: 84,
+    label: 'Locks', source, key: (lock) => lock.fence, phoneHeight: 80,
     open: (lock) => {
       const sheet = drawer(lock.resource, 'Lock');
       set(sheet.body, 
