@@ -27,6 +27,7 @@ mod close_codes;
 mod config;
 mod config_locks;
 mod config_sources;
+mod dashboard;
 mod desk;
 mod doctor;
 mod doctor_database;
