@@ -148,5 +148,6 @@ const pairs = (values) => Object.entries(values).map(([key, value]) => `${key} =
 
 function render(value) {
   if (Array.isArray(value)) return `[${value.map(render).join(', ')}]`;
+  if (typeof value === 'object') return `{ ${pairs(value).join(', ')} }`;
   return typeof value === 'string' ? JSON.stringify(value) : String(value);
 }
