@@ -41,6 +41,8 @@ pub mod docs {
     pub mod applications {}
     #[doc = include_str!("docs/architecture.md")]
     pub mod architecture {}
+    #[doc = include_str!("docs/dashboard.md")]
+    pub mod dashboard {}
     #[doc = include_str!("docs/deploy.md")]
     pub mod deploy {}
     #[doc = include_str!("docs/guarantees.md")]

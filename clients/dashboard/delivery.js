@@ -90,7 +90,7 @@ export function delivery({ now, app, failed }) {
       { name: 'Event', width: 'minmax(130px, 1.2fr)', phone: 'a', cell: (letter) => badge(letter.name, 'bad') },
       { name: 'Channel', width: 'minmax(120px, 1.6fr)', phone: 'c', cell: (letter) => code(letter.channel) },
       { name: 'Endpoint', width: 'minmax(90px, 1fr)', cell: (letter) => h('span', { class: 'clip' }, letter.endpoint) },
-      { name: 'Why', width: 'minmax(110px, 2fr)', cell: (letter) => h('span', { class: 'dim clip', title: letter.last_error ?? '' }, letter.last_error ?? '') },
+      { name: 'Why', wide: true, width: 'minmax(110px, 2fr)', cell: (letter) => h('span', { class: 'dim clip', title: letter.last_error ?? '' }, letter.last_error ?? '') },
       { name: 'Given up', width: '100px', end: true, phone: 'b', cell: (letter) => when(letter.given_up_at) },
       { name: '', width: '170px', end: true, phone: 'd', cell: (letter) => h('span', { class: 'pair' },
         button('Send again', { kind: 'small', data: { replay: letter.id }, on: () => one(letter, 'replay') }), button('Drop', { kind: 'small', data: { drop: letter.id }, on: () => one(letter, 'drop') })) },

@@ -69,13 +69,13 @@ export function connections({ app, failed, go }, params) {
       ? empty('search', 'No connection matches', `Nobody here has “${q}” in socket id, user, address or channel.`)
       : empty('connections', 'Nobody is connected', 'Point pusher-js or Laravel Echo at this broker with the key of this application. Whoever connects appears here.', h('code', { class: 'hint' }, `key: ${app.key}`))),
     columns: [
-      { name: 'Socket', width: 'minmax(150px, 2.3fr)', phone: 'a', cell: (row) => h('span', { class: 'with-dot' }, h('span', { class: `dot ${STATES[row.state] ?? ''}`, title: row.state }), code(row.socket_id)) },
+      { name: 'Socket', width: 'minmax(140px, 2.6fr)', phone: 'a', cell: (row) => h('span', { class: 'with-dot' }, h('span', { class: `dot ${STATES[row.state] ?? ''}`, title: row.state }), code(row.socket_id)) },
       { name: 'User', width: 'minmax(80px, 1fr)', phone: 'b', cell: (row) => (row.user_id === null ? h('span', { class: 'dim' }, '–') : h('strong', { class: 'clip', title: row.user_id }, row.user_id)) },
-      { name: 'Address', width: 'minmax(90px, .8fr)', cell: (row) => h('span', { class: 'mono' }, row.ip ?? '–') },
+      { name: 'Address', wide: true, width: 'minmax(90px, .8fr)', cell: (row) => h('span', { class: 'mono' }, row.ip ?? '–') },
       { name: 'Channels', width: 'minmax(120px, 2.4fr)', phone: 'c', cell: (row) => names(row.channels.slice(0, 2), row.channel_count) },
       { name: 'Holds', width: 'minmax(80px, 1fr)', cell: (row) => names(row.holds.slice(0, 1), row.hold_count, 'hold') },
       { name: 'Sent', width: '84px', end: true, cell: (row) => h('span', { title: `${count(row.bytes_out)} bytes sent, ${count(row.bytes_in)} received` }, bytes(row.bytes_out)) },
-      { name: 'Waits', width: '84px', end: true, cell: (row) => h('span', { class: row.waiting_bytes > 65_536 ? 'bad' : row.waiting_bytes ? '' : 'dim' }, row.waiting_bytes ? bytes(row.waiting_bytes) : '–') },
+      { name: 'Waits', wide: true, width: '84px', end: true, cell: (row) => h('span', { class: row.waiting_bytes > 65_536 ? 'bad' : row.waiting_bytes ? '' : 'dim' }, row.waiting_bytes ? bytes(row.waiting_bytes) : '–') },
       { name: 'Age', width: '92px', end: true, phone: 'd', cell: (row) => when(clock.now() - row.connected_for_ms) },
     ],
   });
@@ -165,7 +165,7 @@ export function channels({ app, failed, go }, params) {
       { name: 'Subscribers', width: '110px', end: true, phone: 'b', cell: (row) => count(row.subscriptions) },
       { name: 'Members', width: '100px', end: true, cell: (row) => (row.members === null ? h('span', { class: 'dim' }, '–') : count(row.members)) },
       { name: 'Messages/s', width: '110px', end: true, phone: 'd', cell: (row) => h('span', { class: row.per_second > 0 ? 'lively' : 'dim' }, row.per_second === null ? '–' : `${rate(row.per_second)}/s`) },
-      { name: 'Events', width: '110px', end: true, cell: (row) => count(row.events) },
+      { name: 'Events', wide: true, width: '110px', end: true, cell: (row) => count(row.events) },
     ],
   });
 }

@@ -71,7 +71,7 @@ export function locks({ now, app, failed, go }, params) {
       { name: 'Principal', width: 'minmax(120px, 1.6fr)', phone: 'c', cell: (lock) => h('strong', { class: 'clip', title: lock.principal }, lock.principal) },
       { name: 'State', width: '150px', phone: 'b', cell: stateOf },
       { name: 'Fence', width: '90px', end: true, cell: (lock) => h('code', {}, String(lock.fence)) },
-      { name: 'Connections', width: '110px', end: true, cell: (lock) => h('span', { title: lock.holders.map((holder) => holder.socket_id).join('\n') }, count(lock.holders.length)) },
+      { name: 'Connections', wide: true, width: '110px', end: true, cell: (lock) => h('span', { title: lock.holders.map((holder) => holder.socket_id).join('\n') }, count(lock.holders.length)) },
       { name: 'Age', width: '110px', end: true, phone: 'e', cell: (lock) => when(lock.acquired_at) },
       { name: '', width: '96px', end: true, phone: 'd', cell: releaser },
     ],

@@ -6,7 +6,11 @@ import { isAbort } from './api.js';
 /** Rows around what can be seen that are in the page, too. */
 const MARGIN = 8;
 const PAGE = 100;
-const PHONE = matchMedia('(max-width: 720px)');
+const PHONE = matchMedia('(max-width: 760px)');
+/** Columns that are `wide` are left out. */
+const NARROW = matchMedia('(max-width: 1080px)');
+
+const marks = ({ phone, wide }) => ({ ...(phone && { phone }), ...(wide && { wide: '' }) });
 
 /** Rows that stand here already. */
 export class Rows {
@@ -147,7 +151,7 @@ export class Cursors {
 
 /**
  * A table of rows of one height. Columns: `{ name, width, cell(row), end, phone }`; `phone` is the corner of the card (`a` to `d`) that the
- * cell has on a narrow screen, where cells without one are left out.
+ * cell has on a phone, where cells without one are left out; those that are `wide` are left out on a tablet.
  */
 export class Table {
   #columns;
@@ -168,7 +172,7 @@ export class Table {
     this.heights = [height, phoneHeight];
     this.#spacer = h('div', { class: 'spacer', role: 'rowgroup' });
     this.#emptiness = h('div', { class: 'table-empty', hidden: true }, empty);
-    const head = h('div', { class: 'row head', role: 'row' }, columns.map((column) => h('div', { role: 'columnheader', class: `cell ${column.end ? 'end' : ''}` }, column.name)));
+    const head = h('div', { class: 'row head', role: 'row' }, columns.map((column) => h('div', { role: 'columnheader', class: `cell ${column.end ? 'end' : ''}`, data: marks(column) }, column.name)));
     this.#body = h('div', { class: 'table-body', tabIndex: -1 }, h('div', { role: 'rowgroup', class: 'head-group' }, head), this.#spacer, this.#emptiness);
     this.element = h('div', { class: `table ${open ? 'opens' : ''}`, role: 'grid', 'aria-label': label, 'aria-rowcount': '0' }, this.#body);
     this.#measure();
@@ -177,6 +181,7 @@ export class Table {
     this.#spacer.addEventListener('keydown', (event) => this.#keys(event));
     new ResizeObserver(() => {
       this.#measure();
+      for (const line of this.element.querySelectorAll('.row')) this.#template(line);
       this.render();
     }).observe(this.#body);
   }
@@ -186,7 +191,8 @@ export class Table {
   }
 
   #template(row) {
-    row.style.gridTemplateColumns = this.#columns.map(({ width }) => width ?? 'minmax(0, 1fr)').join(' ');
+    const shown = this.#columns.filter(({ wide }) => !wide || !NARROW.matches);
+    row.style.gridTemplateColumns = shown.map(({ width }) => width ?? 'minmax(0, 1fr)').join(' ');
   }
 
   /** The part that can be seen, as row numbers. */
@@ -250,7 +256,7 @@ export class Table {
       element.tabIndex = 0;
       element.addEventListener('click', (event) => !event.target.closest('button, a') && line.row && this.#open(line.row));
     }
-    set(element, this.#columns.map((column) => h('div', { role: 'gridcell', class: `cell ${column.end ? 'end' : ''}`, data: column.phone ? { phone: column.phone } : {} }, row === undefined ? h('span', { class: 'bone' }) : column.cell(row))));
+    set(element, this.#columns.map((column) => h('div', { role: 'gridcell', class: `cell ${column.end ? 'end' : ''}`, data: marks(column) }, row === undefined ? h('span', { class: 'bone' }) : column.cell(row))));
   }
 
   #keys(event) {

@@ -35,12 +35,12 @@ const MOST_CACHED: usize = 10_000;
 const ORDERS: &str = "must be name, subscribers, rate or events";
 const KINDS: &str = "must be public, private, private-encrypted, presence, cache, private-cache, private-encrypted-cache or presence-cache";
 
-/// The last list of one application.
-type LastList = Mutex<Option<Arc<List>>>;
-
 /// The last list of each application.
 #[derive(Debug, Default)]
-pub(super) struct ChannelLists(parking_lot::Mutex<HashMap<Arc<str>, Arc<LastList>>>);
+pub(super) struct ChannelLists(parking_lot::Mutex<HashMap<Arc<str>, Place>>);
+
+/// Where the list of one application is kept; whoever makes a new one has it locked.
+type Place = Arc<Mutex<Option<Arc<List>>>>;
 
 /// All occupied channels at one moment, by name.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ struct Line {
 
 impl ChannelLists {
     async fn of(&self, hub: &Hub) -> Arc<List> {
-        let place = Arc::clone(self.0.lock().entry(Arc::clone(hub.id())).or_default());
+        let place = Arc::clone(self.0.lock().entry(Arc::clone(&hub.app().id)).or_default());
         // Whoever comes while a list is made waits for that one.
         let mut last = place.lock().await;
         if let Some(list) = last.as_ref().filter(|list| list.at.elapsed() < FRESH_FOR) {
