@@ -6,7 +6,7 @@ use actix::prelude::*;
 use serde_json::json;
 use tracing::Instrument;
 
-use super::{actor::Connection, hooks::Watch};
+use super::{actor::Connection, calls::Watch};
 use crate::{
     domain::{CloseCause, Conflict, Handler, Hook, Outcome, Push, Reject},
     lifecycle::{Asking, Handover, HookFailure, LettingGo, NotTaken, Place, Taken, Which},
