@@ -2,7 +2,8 @@
 //!
 //! A write is one auto-committed `SELECT holdline.f(…)`: a broker that stops in the middle of one, for good or for a while, keeps
 //! nobody waiting. Each lane has a connection of its own, the heartbeat, the housekeeping and the record of who is on which channels
-//! too, so that no work waits behind another's; reads have a small pool. The logic is in `migrations/postgres`.
+//! too, so that no work waits behind another's; reads have a small pool, and keys of publishes another. The logic is in
+//! `migrations/postgres`.
 
 mod apps;
 mod bell;
@@ -46,6 +47,8 @@ pub struct PostgresStore {
     ringing: Slot,
     recording: Slot,
     reads: PgPool,
+    /// Of keyed publishes, however many there are: nobody reads behind them. Empty where there are none.
+    keys: PgPool,
     direct: PgConnectOptions,
     call_timeout: Duration,
     /// What this store's rings carry, so that it knows them.
@@ -59,8 +62,11 @@ pub struct PostgresStore {
 /// first, without a limit, and keep its place as long as TCP hopes.
 macro_rules! read {
     ($self:ident, $connection:ident => $call:expr) => {
+        read!($self.reads, $connection => $call)
+    };
+    ($self:ident.$pool:ident, $connection:ident => $call:expr) => {
         Box::pin(async move {
-            let mut held = $self.reads.acquire().await?;
+            let mut held = $self.$pool.acquire().await?;
             let answer = {
                 let $connection: &mut sqlx::PgConnection = &mut held;
                 tokio::time::timeout($self.call_timeout, $call).await
@@ -84,11 +90,13 @@ impl PostgresStore {
         let limits = Limits { statement: options.statement_timeout, call: options.call_timeout };
         let (_, shards) = schema::prepare(&address, options.migrations, options.shards).await?;
         let slot = || Slot::new(address.clone(), limits);
-        let reads = PgPoolOptions::new()
-            .max_connections(options.readers.max(1))
-            .acquire_timeout(options.statement_timeout)
-            .after_connect(move |connection, _| Box::pin(session::set_up(connection, limits.call)))
-            .connect_lazy_with(address.clone());
+        let pool = || {
+            PgPoolOptions::new()
+                .max_connections(options.readers.max(1))
+                .acquire_timeout(options.statement_timeout)
+                .after_connect(move |connection, _| Box::pin(session::set_up(connection, limits.call)))
+                .connect_lazy_with(address.clone())
+        };
         let listeners = PgPoolOptions::new()
             .max_connections(options.listeners.max(1))
             .acquire_timeout(LISTENER_PATIENCE)
@@ -100,7 +108,8 @@ impl PostgresStore {
             housekeeping: slot(),
             ringing: slot(),
             recording: slot(),
-            reads,
+            reads: pool(),
+            keys: pool(),
             direct,
             call_timeout: limits.call,
             own_ring: uuid::Uuid::new_v4().simple().to_string(),
@@ -313,15 +322,15 @@ impl LifecycleStore for PostgresStore {
     }
 
     fn claim_key<'a>(&'a self, by: Incarnation, claim: &'a KeyClaim) -> StoreFuture<'a, KeyVerdict> {
-        read!(self, connection => keys::claim(connection, by, claim))
+        read!(self.keys, connection => keys::claim(connection, by, claim))
     }
 
     fn answer_key<'a>(&'a self, claim: &'a KeyClaim, answer: &'a str) -> StoreFuture<'a, bool> {
-        read!(self, connection => keys::answer(connection, claim, answer))
+        read!(self.keys, connection => keys::answer(connection, claim, answer))
     }
 
     fn give_back_key<'a>(&'a self, claim: &'a KeyClaim) -> StoreFuture<'a, bool> {
-        read!(self, connection => keys::give_back(connection, claim))
+        read!(self.keys, connection => keys::give_back(connection, claim))
     }
 
     fn forget_keys(&self, limit: u32) -> StoreFuture<'_, u64> {
