@@ -1,12 +1,13 @@
 // clients/js as a package: what is committed is what its sources make, what is published is what it should be, and strangers can compile it.
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFile, execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { blocks } from './support/guides.mjs';
 
 const run = promisify(execFile);
 const PACKAGE = fileURLToPath(new URL('../../clients/js/', import.meta.url));
@@ -53,6 +54,27 @@ test('what is published: the build with its types, README and LICENSE, and nothi
     assert.ok(path === '' || integrity?.startsWith('sha512-'), path);
   }
 });
+
+/** A stranger's program, with the package as it is published. */
+function consumer(name) {
+  const app = join(place, name);
+  const modules = join(app, 'node_modules');
+  mkdirSync(join(modules, '@holdline'), { recursive: true });
+  execFileSync('tar', ['-xzf', join(place, packed.filename), '-C', join(modules, '@holdline')]);
+  renameSync(join(modules, '@holdline/package'), join(modules, '@holdline/client'));
+  mkdirSync(join(modules, '@types'));
+  for (const name of ['pusher-js', 'laravel-echo', 'react']) symlinkSync(join(MODULES, name), join(modules, name));
+  for (const name of ['@types/react', 'csstype']) symlinkSync(join(copy, 'node_modules', name), join(modules, name));
+  writeFileSync(join(app, 'package.json'), '{ "type": "module" }');
+  return app;
+}
+
+async function compile(app, files, options) {
+  const strict = { strict: true, exactOptionalPropertyTypes: true, types: [], noEmit: true, skipLibCheck: true };
+  const compilerOptions = { target: 'ES2022', lib: ['ES2022', 'DOM', 'ESNext.Disposable'], ...strict, ...options };
+  writeFileSync(join(app, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }));
+  await run(process.execPath, [join(copy, 'node_modules/typescript/bin/tsc'), '-p', app]).catch(({ stdout }) => assert.fail(stdout));
+}
 
 const CONSUMER = `
 import Pusher from 'pusher-js';
@@ -106,22 +128,29 @@ export const Page = () => createElement(HoldlineProvider, { client: echo }, crea
 const IN_NODE = CONSUMER.replace("import Pusher from 'pusher-js';", "import PusherJs from 'pusher-js';\nconst Pusher = PusherJs.default;").replace(
   "import Encrypting from 'pusher-js/with-encryption';", 'const Encrypting = Pusher;');
 
+const README = `
+import Echo from 'laravel-echo';
+declare const laravel: Echo<'pusher'>;
+declare function toast(text: string): void;
+declare function Form(props: { order: number; fence: number | undefined; disabled: boolean }): null;
+`;
+
+test('what the README shows of React and of receipts compiles', async () => {
+  const app = consumer('readme');
+  const [, receipt] = blocks('clients/js/README.md').filter(({ language }) => language === 'js');
+  const [react] = blocks('clients/js/README.md').filter(({ language }) => language === 'jsx');
+  writeFileSync(join(app, 'react.tsx'), README + react.text.replace('\n<HoldlineProvider', '\nexport const page = <HoldlineProvider').replace('{Echo}', '{laravel}'));
+  writeFileSync(join(app, 'receipt.ts'), receipt.text.replace('Echo,', "{} as import('laravel-echo').default<'pusher'>,"));
+  await compile(app, ['react.tsx', 'receipt.ts'], { module: 'ESNext', moduleResolution: 'bundler', jsx: 'react-jsx', noImplicitAny: false });
+});
+
 for (const [resolution, source, options] of [
   ['bundler', CONSUMER, { module: 'ESNext', moduleResolution: 'bundler' }],
   ['node', IN_NODE, { module: 'NodeNext' }],
 ]) {
   test(`what is published has types that a stranger's program compiles with, checked strictly: ${resolution}`, async () => {
-    const app = join(place, resolution);
-    mkdirSync(join(app, 'node_modules/@holdline'), { recursive: true });
-    await run('tar', ['-xzf', join(place, packed.filename), '-C', join(app, 'node_modules/@holdline')]);
-    await run('mv', ['package', 'client'], { cwd: join(app, 'node_modules/@holdline') });
-    mkdirSync(join(app, 'node_modules/@types'));
-    for (const name of ['pusher-js', 'laravel-echo', 'react']) symlinkSync(join(MODULES, name), join(app, 'node_modules', name));
-    for (const name of ['@types/react', 'csstype']) symlinkSync(join(copy, 'node_modules', name), join(app, 'node_modules', name));
-    writeFileSync(join(app, 'package.json'), '{ "type": "module" }');
+    const app = consumer(resolution);
     writeFileSync(join(app, 'app.ts'), source);
-    const compilerOptions = { target: 'ES2022', lib: ['ES2022', 'DOM', 'ESNext.Disposable'], strict: true, exactOptionalPropertyTypes: true, types: [], noEmit: true, skipLibCheck: true, ...options };
-    writeFileSync(join(app, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['app.ts'] }));
-    await run(process.execPath, [join(copy, 'node_modules/typescript/bin/tsc'), '-p', app]).catch(({ stdout }) => assert.fail(stdout));
+    await compile(app, ['app.ts'], options);
   });
 }

@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { after, before, suite, test } from 'node:test';
 import { World, at, becomes, fine, log, open, take } from './support/holds.mjs';
+import { run } from './support/guides-browser.mjs';
+import { blocks } from './support/guides.mjs';
 import { always, eventually, eventuallyEqual } from './support/waiting.mjs';
 
 let world;
@@ -132,6 +134,35 @@ suite('one hold', () => {
     assert.match(await ada.evaluate(() => { try { hold(pusher); } catch (error) { return `${error}`; } }), /TypeError.*must be a name/);
     fine(ada);
   });
+});
+
+test('the page of the README: yours, somebody else\'s, free, and lost', async (t) => {
+  const [example] = blocks('clients/js/README.md').filter(({ language }) => language === 'js');
+  const somebody = async (user) => {
+    const page = await world.person(t, user, { kind: 'echo' });
+    page.said = [];
+    await page.evaluate(() => {
+      Object.assign(window, { Echo: client, form: {}, calls: [] });
+      for (const name of ['edit', 'watch', 'stop']) window[name] = (value) => void window.calls.push([name, value]);
+      window.offer = (text, accept) => window.calls.push([text, (window.accept = accept) && null]);
+    });
+    await run(page, example);
+    return page;
+  };
+  const calls = (page) => page.evaluate('calls');
+  const ada = await somebody('42');
+  await eventually('she edits', async () => (await calls(ada)).length === 1);
+  const { fence } = (await world.locks())['order:42'];
+  assert.deepEqual([await calls(ada), await ada.evaluate('form.disabled')], [[['edit', fence]], false]);
+  const bob = await somebody('7');
+  await eventuallyEqual('he watches', () => calls(bob), [['watch', 'user:42']]);
+  await world.forceRelease(fence);
+  await eventuallyEqual('she has lost it', () => calls(ada), [['edit', fence], ['stop', 'force_released']]);
+  await eventuallyEqual('he may have it', () => calls(bob), [['watch', 'user:42'], ['Open it now', null]]);
+  assert.deepEqual(await Promise.all([ada, bob].map((page) => page.evaluate('form.disabled'))), [true, true]);
+  await bob.evaluate('accept()');
+  await eventually('he has it', async () => (await world.locks())['order:42']?.principal === 'user:7');
+  fine(ada, bob);
 });
 
 suite('tabs, and several holds of one page', () => {
