@@ -27,6 +27,7 @@ mod consumers;
 mod links;
 mod page;
 mod session;
+mod theirs;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -209,6 +210,16 @@ fn every_variable_of_another_broker_that_is_read_is_on_its_page() {
         }
     }
     all_is_well(faults);
+}
+
+#[test]
+fn every_setting_of_another_broker_is_on_its_page() {
+    let pages = pages();
+    all_is_well(pages.iter().flat_map(theirs::left_out));
+    let Ok(empty) = Page::parse("src/docs/guides/moving-from-reverb.md", "| `REVERB_SERVER_…` |\n") else { panic!("a page") };
+    let faults = theirs::left_out(&empty);
+    assert!(faults.iter().any(|fault| fault.to_string().ends_with("nothing is said of REVERB_HOST")), "{faults:?}");
+    assert!(!faults.iter().any(|fault| fault.to_string().contains("REVERB_SERVER_PORT")), "{faults:?}");
 }
 
 fn follow(path: &str) {
