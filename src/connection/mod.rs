@@ -1,7 +1,8 @@
 //! One actor per WebSocket, and the way there. The only place that knows WebSocket sockets and actix actors.
 //!
-//! Start with `upgrade.rs` (request → 101) and `peer.rs` (who asks), then `machine.rs` (what the protocol makes of a frame, pure), `actor.rs` and
-//! `hooks.rs` (carry it out; by way of `holds.rs` and `calls.rs`, and never back), `link.rs` (the socket, and how it leaves HTTP), `inbound.rs` (what comes in) and `writer.rs` (what goes out).
+//! Start with `upgrade.rs` (request → 101) and `peer.rs` (who asks), then `machine.rs` (what the protocol makes of a frame, pure), `actor.rs`
+//! and `hooks.rs` (carry it out; by way of `holds.rs` and `calls.rs`, and never back), `link.rs` (the socket, and how it leaves HTTP),
+//! `inbound.rs` (what comes in) and `writer.rs` (what goes out).
 
 mod actor;
 mod admission;
