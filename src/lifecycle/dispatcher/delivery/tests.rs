@@ -1,5 +1,6 @@
 //! Endpoints that take, refuse, hang and come back, on real stores.
 
+mod added;
 mod aside;
 mod batches;
 mod harness;
@@ -18,6 +19,8 @@ macro_rules! over_stores {
 }
 
 over_stores! {
+    added::an_endpoint_that_comes_later_gets_what_it_is_owed_and_goes_again,
+    added::an_endpoint_is_replaced_by_another_of_its_name,
     outages::events_come_in_the_order_of_their_channel_and_channels_beside_each_other,
     outages::a_new_endpoint_begins_at_the_end_and_gets_only_what_it_wants,
     outages::an_endpoint_that_takes_nothing_loses_nothing_and_nothing_is_counted,

@@ -106,13 +106,24 @@ impl World {
     }
 
     pub(in crate::lifecycle) fn start(&self, owner: &str, listeners: Vec<BoxedListener>, settings: DispatcherSettings) -> Dispatcher {
+        self.launch(owner, listeners, false, settings)
+    }
+
+    /// The same; `grows`: endpoints may be added.
+    pub(in crate::lifecycle) fn launch(
+        &self,
+        owner: &str,
+        listeners: Vec<BoxedListener>,
+        grows: bool,
+        settings: DispatcherSettings,
+    ) -> Dispatcher {
         Dispatcher::start(DispatcherParts {
             store: Arc::clone(&self.store),
             postgres: self.postgres.clone(),
             owner: owner.to_owned(),
             rings: self.rings(),
             listeners,
-            grows: false,
+            grows,
             settings,
         })
         .unwrap()

@@ -34,7 +34,7 @@ type Script = Box<dyn Fn(&[String]) -> Answer + Send + Sync>;
 
 /// Notes each request as its events, `channel name`, and answers as the test wants at that moment.
 pub(super) struct Receiver {
-    consumer: String,
+    pub(super) consumer: String,
     options: EndpointOptions,
     prefix: Mutex<String>,
     requests: Mutex<Vec<Vec<String>>>,
@@ -99,6 +99,12 @@ impl Receiver {
 
     pub(super) fn attempts_of(&self, channel: &str) -> Vec<String> {
         self.events().iter().filter_map(|event| event.strip_prefix(channel)?.strip_prefix(' ').map(str::to_owned)).collect()
+    }
+}
+
+impl Receiver {
+    pub(super) fn boxed(self: &Arc<Self>) -> BoxedListener {
+        BoxedListener::endpoint(Boxed(Arc::clone(self)))
     }
 }
 
@@ -167,8 +173,19 @@ impl Hooks {
     }
 
     pub(super) fn start(&self, owner: &str, receivers: &[&Arc<Receiver>]) -> Dispatcher {
-        let endpoints = receivers.iter().map(|receiver| BoxedListener::endpoint(Boxed(Arc::clone(receiver)))).collect();
+        let endpoints = receivers.iter().map(|receiver| receiver.boxed()).collect();
         self.world.start(owner, endpoints, fast())
+    }
+
+    /// Starts without any endpoint; they may come later.
+    pub(super) fn start_to_grow(&self) -> Dispatcher {
+        self.world.launch("node-1", Vec::new(), true, fast())
+    }
+
+    /// Who has the place of an endpoint, if there is one.
+    pub(super) async fn place_of(&self, receiver: &Receiver) -> Option<Option<String>> {
+        let rows = self.world.store.consumers().await.unwrap();
+        rows.into_iter().find(|row| row.name == receiver.consumer).map(|row| row.owner)
     }
 
     /// Starts it, and waits until it has its place at the end of the log.
