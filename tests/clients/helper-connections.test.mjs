@@ -15,7 +15,8 @@ after(() => world?.stop());
 
 suite('connections that break', () => {
   test('within its grace it is resumed, with the same fence; the sign-in is waited for', async (t) => {
-    const ada = await world.person(t, '42');
+    // Its endpoint answers later than that of the channel.
+    const ada = await world.person(t, '42', { signin: 'late' });
     const { fence } = await take(ada, 'private-order.30');
     await ada.evaluate('pusher.connection.connection.transport.socket.close()');
     await eventually('she knows', async () => (await log(ada)).includes('held>uncertain'));

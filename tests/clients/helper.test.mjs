@@ -59,6 +59,10 @@ suite('one hold', () => {
     await ada.evaluate('h.release()');
     await becomes(bob, 'free');
     await always('nobody asks by itself', async () => (await at(bob)).state === 'free', { during: 500 });
+    // Nor does a new connection.
+    await bob.evaluate(() => { pusher.disconnect(); pusher.connect(); });
+    await eventually('he is back', () => bob.evaluate('pusher.connection.state === "connected" && pusher.user.user_data'));
+    await always('it stays free', async () => !('order:3' in (await world.locks())) && (await at(bob)).state === 'free', { during: 500 });
     await bob.evaluate('h.retry()');
     const held = await becomes(bob, 'held');
     assert.ok(held.fence > fence);

@@ -35,6 +35,8 @@ export class AuthServer {
     for await (const chunk of request) body += chunk;
     const form = Object.fromEntries(new URLSearchParams(body));
     this.requests.push({ path: pathname, headers: request.headers, form });
+    // A sign-in that comes after everything else.
+    if (request.headers['x-wish'] === 'late') await new Promise((resolve) => setTimeout(resolve, 500));
     const { status, answer } = this.#answer(pathname, form, request.headers);
     response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(answer));
   }
