@@ -29,7 +29,11 @@ export async function open(t, browser, url, { user } = {}) {
   const page = await context.newPage();
   page.wrong = [];
   page.said = [];
-  page.on('pageerror', (error) => page.wrong.push(error.stack));
+  // Said at once, too: what is waited for does not come, and this is why. The stack names the block.
+  page.on('pageerror', (error) => {
+    page.wrong.push(error.stack);
+    t.diagnostic(error.stack);
+  });
   page.on('console', (message) => page.said.push(message.text()));
   await page.route('https://js.pusher.com/8.4.0/pusher.min.js', (route) =>
     route.fulfill({ contentType: 'text/javascript', body: readFileSync(new URL('pusher.min.js', PUSHER)) }));
