@@ -88,6 +88,12 @@ impl ConfiguredHolds {
             apps.insert(app_id.to_owned(), Arc::new(rules));
         }
     }
+
+    /// Whether a subscription to this channel, from here on, asks for a lock.
+    pub fn ask_at(&self, app_id: &str, channel: &str) -> bool {
+        let rules = self.apps.read().get(app_id).cloned();
+        rules.is_some_and(|rules| rules.subscribe.iter().any(|(pattern, _)| pattern.matches(channel)))
+    }
 }
 
 impl AppRules {

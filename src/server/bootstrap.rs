@@ -74,7 +74,7 @@ async fn start<H: Handler>(server: Server<H>, holds: ConfiguredHolds) -> Result<
     broker.outbox_memory().set_limit(settings.server.max_outbox_memory);
     let handler = Arc::new(handler);
     let tls = Tls::start(&settings.tls)?;
-    let lifecycle = locks::start(&settings, &broker, holds, listeners).await?;
+    let lifecycle = locks::start(&settings, &broker, holds.clone(), listeners).await?;
     let locks = broker.locks().cloned();
     let (handover, jobs) = Handover::new();
     Publisher::start(Publishing::new(Arc::clone(&handler), settings.server.hook_timeout, locks, &handover), jobs);
@@ -87,7 +87,7 @@ async fn start<H: Handler>(server: Server<H>, holds: ConfiguredHolds) -> Result<
     let http_settings = web::Data::new(wiring::http_settings(&settings));
     let path_prefix = settings.server.path_prefix.clone();
     let (workers, state) = (Arc::new(AtomicUsize::new(0)), broker.clone());
-    let dashboard = Dashboard::try_new(&settings, broker.clone());
+    let dashboard = Dashboard::try_new(&settings, broker.clone(), holds);
     let has_dashboard = dashboard.is_some();
     let requests = metrics::Requests::default();
     let counted = requests.clone();

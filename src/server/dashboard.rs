@@ -13,7 +13,7 @@ mod input;
 mod locks;
 mod overview;
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use actix_web::{
     FromRequest, Handler, HttpResponse, Resource, Responder,
@@ -27,11 +27,10 @@ use actix_web::{
 use self::{channels::ChannelLists, error::DashboardError, guard::Guard, overview::StoreLook};
 use crate::{
     cluster::Broker,
-    config::{HoldPoint, ListenerKind, Settings},
-    domain::Hub,
+    config::{ListenerKind, Settings},
+    domain::{ConfiguredHolds, Hub},
     http::RouteTemplate,
     lifecycle::{Deliveries, LockManager},
-    protocol::ChannelPattern,
 };
 
 /// The page and what it loads, by the names it asks for them.
@@ -69,8 +68,8 @@ struct Inner {
     started: Instant,
     /// `sqlite`, `postgres`, `memory` or `none`.
     store: &'static str,
-    /// The channels whose subscription takes a lock, by application.
-    locking: HashMap<String, Vec<ChannelPattern>>,
+    /// Which subscriptions take a lock.
+    holds: ConfiguredHolds,
     /// Listeners of the configuration, by name.
     listeners: Vec<(String, ListenerKind)>,
     channels: ChannelLists,
@@ -79,18 +78,14 @@ struct Inner {
 
 impl Dashboard {
     /// A dashboard, if somebody may see it: whoever has the token, or this machine in development.
-    pub(super) fn try_new(settings: &Settings, broker: Broker) -> Option<Self> {
+    pub(super) fn try_new(settings: &Settings, broker: Broker, holds: ConfiguredHolds) -> Option<Self> {
         let guard = Guard::try_new(settings)?;
-        let locking = settings.apps.iter().map(|app| {
-            let holds = app.holds.iter().filter(|hold| hold.at == HoldPoint::Subscribe);
-            (app.id.clone(), holds.filter_map(|hold| ChannelPattern::parse(&hold.channel).ok()).collect())
-        });
         Some(Self(Arc::new(Inner {
             broker,
             guard,
             started: Instant::now(),
             store: settings.store.kind().as_str(),
-            locking: locking.collect(),
+            holds,
             listeners: settings.listeners.iter().map(|listener| (listener.name.clone(), listener.kind)).collect(),
             channels: ChannelLists::default(),
             look: StoreLook::default(),
@@ -187,7 +182,7 @@ mod tests {
 
     #[test]
     fn it_is_there_in_development_on_loopback_or_with_a_token() {
-        let there = |settings: &Settings| Dashboard::try_new(settings, Broker::new([], 0)).is_some();
+        let there = |settings: &Settings| Dashboard::try_new(settings, Broker::new([], 0), ConfiguredHolds::default()).is_some();
         let mut settings = Settings::default();
         assert!(there(&settings));
         settings.server.host = "0.0.0.0".to_owned();

@@ -75,8 +75,7 @@ pub(super) async fn authorize(asked: Asked, body: Body<Listen>) -> Answer {
     if kind.encrypted {
         return Err(DashboardError::field("channel", "must not be encrypted: the broker has no key to decrypt with"));
     }
-    let locks = asked.dashboard.0.locking.get(&id).is_some_and(|rules| rules.iter().any(|rule| rule.matches(channel.as_str())));
-    if locks && !take_lock {
+    if !take_lock && asked.dashboard.0.holds.ask_at(&id, channel.as_str()) {
         return Err(DashboardError::WouldLock { channel: channel.as_str().to_owned() });
     }
     let data = match (kind.is_presence(), user_id) {
