@@ -35,22 +35,26 @@ mod server;
 #[path = "../tests/fuzz/inside.rs"]
 mod fuzz;
 
-/// The long texts, readable as files in `src/docs/`.
+/// The long texts, readable as files in `src/docs/`. Files lie beside each other and rustdoc's pages do not, so links have their targets in
+/// `links.md` for rustdoc, and at the end of each file for its readers.
 pub mod docs {
     #[doc = include_str!("docs/applications.md")]
     pub mod applications {}
     #[doc = include_str!("docs/architecture.md")]
     pub mod architecture {}
+    #[cfg_attr(not(doctest), doc = include_str!("docs/guides/links.md"))]
     #[doc = include_str!("docs/dashboard.md")]
     pub mod dashboard {}
     #[doc = include_str!("docs/deploy.md")]
     pub mod deploy {}
     #[doc = include_str!("docs/guarantees.md")]
     pub mod guarantees {}
+    #[cfg_attr(not(doctest), doc = include_str!("docs/guides/links.md"))]
     #[doc = include_str!("docs/laravel.md")]
     pub mod laravel {}
     #[doc = include_str!("docs/limits.md")]
     pub mod limits {}
+    #[cfg_attr(not(doctest), doc = include_str!("docs/guides/links.md"))]
     #[doc = include_str!("docs/listeners.md")]
     pub mod listeners {}
     #[doc = include_str!("docs/locks.md")]
@@ -63,6 +67,7 @@ pub mod docs {
     pub mod metrics {}
     #[doc = include_str!("docs/proxies.md")]
     pub mod proxies {}
+    #[cfg_attr(not(doctest), doc = include_str!("docs/guides/links.md"))]
     #[doc = include_str!("docs/threat-model.md")]
     pub mod threat_model {}
     #[doc = include_str!("docs/performance.md")]
@@ -70,8 +75,7 @@ pub mod docs {
     #[doc = include_str!("docs/decisions/0001-the-outbox-ends-connections.md")]
     pub mod decision_0001 {}
 
-    /// Step by step, each command and each piece of code run by a test. Files lie beside each other and rustdoc's pages do not, so
-    /// the links of the guides have their targets in `links.md` for rustdoc, and at the end of each file for its readers.
+    /// Step by step, each command and each piece of code run by a test.
     pub mod guides {
         #[cfg_attr(not(doctest), doc = include_str!("docs/guides/links.md"))]
         #[doc = include_str!("docs/guides/first-hour.md")]

@@ -113,6 +113,7 @@ fn whisper(ws: &mut Ws, event: &str) -> Option<String> {
 #[test]
 fn an_application_is_created_changed_disabled_and_deleted_under_live_connections() {
     for tenants in Tenants::both() {
+        assert!(tenants.json(&["list"]).is_empty(), "where no broker has ever been");
         let broker = tenants.start();
         assert_eq!(refusal(&broker), Some(4001), "there is no development application");
         tenants.create(&["limits.client_events_per_second=1000"]);

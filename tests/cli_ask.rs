@@ -25,10 +25,10 @@ fn channels_are_listed_with_their_subscriptions_and_members() {
     let all = rows(&ask(&broker, &["channels", "--json"]));
     let expected = [
         serde_json::json!({ "channel": "news", "subscription_count": 2 }),
-        serde_json::json!({ "channel": "presence-room", "subscription_count": 1 }),
+        serde_json::json!({ "channel": "presence-room", "subscription_count": 1, "user_count": 1 }),
     ];
     assert_eq!(all, expected);
-    let ended = ask(&broker, &["channels", "--prefix", "presence-"]);
+    let ended = ask(&broker, &["channels", "--prefix", "presence-r"]);
     let words: Vec<Vec<&str>> = ended.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(words, [vec!["CHANNEL", "SUBSCRIPTIONS", "MEMBERS"], vec!["presence-room", "1", "1"]]);
     assert!(rows(&ask(&broker, &["channels", "--json", "--prefix", "nothing-"])).is_empty());

@@ -121,7 +121,7 @@ fn the_links_of_the_other_pages_lead_somewhere_too() {
     let entries = fs::read_dir(Path::new(ROOT).join("src/docs")).expect("the pages are there").flatten();
     let names = entries.map(|entry| format!("src/docs/{}", entry.file_name().to_string_lossy())).filter(|name| name.ends_with(".md"));
     let pages = names.map(|name| Page::read(&name).unwrap_or_else(|fault| panic!("{fault}")));
-    all_is_well(pages.filter_map(|page| links::check(&page).err()));
+    all_is_well(pages.filter_map(|page| links::check(&page).and_then(|()| links::check_for_files(&page)).err()));
 }
 
 /// Words in backticks.

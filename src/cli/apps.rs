@@ -18,8 +18,11 @@ use super::{
 };
 use crate::{
     config::{AppDraft, Identity, shown_app},
-    lifecycle::store::{AppRow, Timestamp},
-    server::{apps::settings_of, store::Access},
+    lifecycle::store::{AppRow, StoreError, Timestamp},
+    server::{
+        apps::settings_of,
+        store::{Access, OpenError},
+    },
 };
 
 /// How long a secret that was replaced counts, unless somebody says so.
@@ -148,11 +151,20 @@ fn keep(text: &str) -> Result<Duration, &'static str> {
 
 pub(super) fn run(command: AppsCommand) -> Result<(), CliError> {
     match command {
-        AppsCommand::List(args) => with_apps(&args.file, Access::Read, async |apps| {
-            let rows = apps.rows().await?;
-            let shown: Vec<Value> = rows.iter().map(|row| brief(row, &apps)).collect();
-            list(&shown, args.json, table)
-        }),
+        AppsCommand::List(args) => {
+            let listed = with_apps(&args.file, Access::Read, async |apps| {
+                let rows = apps.rows().await?;
+                let shown: Vec<Value> = rows.iter().map(|row| brief(row, &apps)).collect();
+                list(&shown, args.json, table)
+            });
+            match listed {
+                // Where no broker has ever been there is no application either.
+                Err(CliError::Store(OpenError::NoDatabase { .. } | OpenError::Store(StoreError::SchemaMissing))) => {
+                    list(&[], args.json, table)
+                }
+                listed => listed,
+            }
+        }
         AppsCommand::Show(args) => with_apps(&args.file, Access::Read, async |apps| show(&apps.get(&args.id).await?, &apps, args.json)),
         AppsCommand::Create(args) => with_apps(&args.file, Access::Operate, async |apps| create(&args, &apps).await),
         AppsCommand::Update(args) => with_apps(&args.named.file, Access::Operate, async |apps| update(&args, &apps).await),

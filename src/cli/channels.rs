@@ -12,6 +12,8 @@ use super::{
     target::{TargetArgs, escape, missing},
 };
 
+const PRESENCE: &str = "presence-";
+
 /// Which channels to list.
 #[derive(Debug, Args)]
 pub(super) struct ChannelsArgs {
@@ -49,12 +51,18 @@ pub(super) fn run(args: ChannelsArgs) -> Result<(), CliError> {
     let target = args.target.resolve()?;
     let app_id = target.app_id.as_ref().ok_or_else(|| missing("listing channels", "--app-id"))?;
     let path = format!("/apps/{}/channels", escape(app_id));
-    // Members are counted on presence channels alone; for a list that may have others they must not be asked for.
-    let info = if args.prefix.starts_with("presence-") { "subscription_count,user_count" } else { "subscription_count" };
-    let params = [("filter_by_prefix", args.prefix.as_str()), ("info", info)];
-    let ask = Ask { method: Method::Get, purpose: "listing channels", what: "question", path: &path, params: &params, body: "" };
-    let answer: Answer = ask.read(&target)?;
-    let rows: Vec<Row> = answer.channels.into_iter().map(|(channel, found)| row(channel, &found)).collect();
+    let ask = |prefix: &str, info: &str| -> Result<BTreeMap<String, Attributes>, CliError> {
+        let params = [("filter_by_prefix", prefix), ("info", info)];
+        let ask = Ask { method: Method::Get, purpose: "listing channels", what: "question", path: &path, params: &params, body: "" };
+        Ok(ask.read::<Answer>(&target)?.channels)
+    };
+    let mut channels = ask(&args.prefix, "subscription_count")?;
+    // Members are counted on presence channels alone: a list that may have others must not be asked for them.
+    if args.prefix.starts_with(PRESENCE) || PRESENCE.starts_with(&args.prefix) {
+        let prefix = if args.prefix.len() > PRESENCE.len() { &args.prefix } else { PRESENCE };
+        channels.extend(ask(prefix, "subscription_count,user_count")?);
+    }
+    let rows: Vec<Row> = channels.into_iter().map(|(channel, found)| row(channel, &found)).collect();
     list(&rows, args.json, |rows| {
         let mut table = Table::new(&["CHANNEL", "SUBSCRIPTIONS", "MEMBERS"]);
         for Row { channel, subscription_count, user_count } in rows {

@@ -153,7 +153,7 @@ fn describe(lock: &LockRow) -> String {
     field("mode", lock.mode.to_string());
     field("event", lock.topic.clone());
     field("acquired", format!("{} ({} ago)", lock.acquired_at.to_rfc3339(), age(lock.acquired_at)));
-    field("grace", format!("{:?}", lock.grace));
+    field("grace", if lock.grace.is_zero() { "none".to_owned() } else { humantime::format_duration(lock.grace).to_string() });
     if lock.cause.is_some() {
         field("cause", text(lock.cause));
     }

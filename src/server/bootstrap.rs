@@ -28,6 +28,9 @@ use crate::{
 /// How often owed subscription counts are told and expired cache entries dropped.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long the node of a broker that never served may take to sign off.
+const LEAVING_UNSERVED: Duration = Duration::from_secs(2);
+
 /// A server that listens, until it is stopped.
 #[must_use = "an application serves only while it runs"]
 #[derive(Debug)]
@@ -153,7 +156,7 @@ async fn start<H: Handler>(server: Server<H>, holds: ConfiguredHolds) -> Result<
         Err(error) => {
             // Or the other nodes would wait out the lease of one that never served.
             if let Some(lifecycle) = lifecycle {
-                lifecycle.leave(Duration::ZERO).await;
+                lifecycle.leave(LEAVING_UNSERVED).await;
             }
             return Err(error);
         }

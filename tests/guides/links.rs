@@ -93,6 +93,14 @@ pub(crate) fn check(page: &Page) -> Result<(), Fault> {
     Ok(())
 }
 
+/// A path of Rust's leads somewhere in rustdoc only.
+pub(crate) fn check_for_files(page: &Page) -> Result<(), Fault> {
+    match inline(page).into_iter().find(|(_, target)| target.starts_with("crate::")) {
+        Some((line, target)) => Err(page.fault(line, format!("write [text][label] for {target}, or it leads nowhere among files"))),
+        None => Ok(()),
+    }
+}
+
 /// In rustdoc, too: whatever a guide links to has the module of the same page under the same label.
 pub(crate) fn check_for_rustdoc(page: &Page, modules: &Page) -> Result<(), Fault> {
     let modules = definitions(modules);
