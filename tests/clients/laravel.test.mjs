@@ -3,8 +3,6 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
-import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
@@ -13,6 +11,7 @@ import { LockLost, saveHolding } from '../../clients/laravel/resources/js/saveHo
 import { AuthServer } from './support/auth-server.mjs';
 import { APP, Broker } from './support/broker.mjs';
 import { HOLDS } from './support/holds.mjs';
+import { freePort } from './support/ports.mjs';
 import { Postgres } from './support/postgres.mjs';
 import { connect, signedIn } from './support/pusher-js.mjs';
 import { serverSdk } from './support/server-sdk.mjs';
@@ -41,11 +40,7 @@ process.once('exit', () => running.forEach(kill));
 
 /** PHP's own server, with several workers: one of them may wait. */
 async function serve(t, database, env = {}) {
-  const holder = createServer().listen(0, '127.0.0.1');
-  await once(holder, 'listening');
-  const { port } = holder.address();
-  holder.close();
-  await once(holder, 'close');
+  const port = await freePort();
   const settings = { PATH: process.env.PATH, DATABASE: database, PUSHER_APP_SECRET: APP.secret, PHP_CLI_SERVER_WORKERS: '4', ...env };
   // A group of its own: its workers end with it.
   const server = spawn('php', ['-S', `127.0.0.1:${port}`, APPLICATION], { env: settings, stdio: ['ignore', 'ignore', 'pipe'], detached: true });

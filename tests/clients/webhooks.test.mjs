@@ -3,13 +3,13 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, suite, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { APP as ANY, Broker } from './support/broker.mjs';
+import { freePort } from './support/ports.mjs';
 import { RawSocket } from './support/raw-socket.mjs';
 import { serverSdk } from './support/server-sdk.mjs';
 import { eventually, eventuallyEqual } from './support/waiting.mjs';
@@ -33,15 +33,6 @@ const write = (name, code) => {
   writeFileSync(file, code);
   return file;
 };
-
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 const running = new Set();
 process.once('exit', () => {

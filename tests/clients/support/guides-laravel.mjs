@@ -1,23 +1,13 @@
 // PHP of the guides, in as much of Laravel as they touch: see guides-laravel.php.
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { freePort } from './ports.mjs';
 import { eventually } from './waiting.mjs';
 
 const LARAVEL = fileURLToPath(new URL('guides-laravel.php', import.meta.url));
-
-export async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 function written(directory, block, index) {
   const lint = spawnSync('php', ['-l'], { input: block.text, encoding: 'utf8' });

@@ -1,10 +1,10 @@
 // A PostgreSQL server of our own, on a free port, without anything that survives it.
 import { execFileSync, spawn } from 'node:child_process';
 import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { freePort } from './ports.mjs';
 import { eventually } from './waiting.mjs';
 
 const DEBIAN = '/usr/lib/postgresql';
@@ -14,15 +14,6 @@ function owner() {
   if (process.getuid() !== 0) return {};
   const number = (flag) => Number(execFileSync('id', [flag, 'postgres'], { encoding: 'utf8' }));
   return { uid: number('-u'), gid: number('-g') };
-}
-
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 export class Postgres {
