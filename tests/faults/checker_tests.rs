@@ -5,6 +5,7 @@ use super::{
     checker::{Allowed, Disturbance, Disturbed, Evidence, Footprint, Process, violations},
     journal::{Entry, Leave, What},
     ledger::{ConsumerRow, EventRow, HeadRow, HoldRow, Ledger, LockRow, NodeRow},
+    node::clients_of,
 };
 
 const SECOND: i64 = 1_000_000;
@@ -285,6 +286,22 @@ fn i8_a_broker_that_holds_on() {
         evidence.allowed.rss_kib = Some(1_000);
         evidence.processes[0].after.rss_kib = 24_000;
     });
+}
+
+/// The kernel tells its table in pieces: what others open and close between two of them moves lines from one to the next.
+#[test]
+fn i8_a_connection_that_the_kernel_names_twice_is_one() {
+    const TABLE: &str = "\
+        sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+        0: 0100007F:1770 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 10 1 0 100 0 0 10 0\n\
+        1: 0100007F:1770 0100007F:D4F2 01 00000000:00000000 00:00000000 00000000     0        0 11 1 0 20 4 30 10 -1\n\
+        2: 0100007F:D4F2 0100007F:1770 01 00000000:00000000 00:00000000 00000000     0        0 12 1 0 20 4 30 10 -1\n\
+        3: 0100007F:1770 0100007F:D4F4 01 00000000:00000000 00:00000000 00000000     0        0 13 1 0 20 4 30 10 -1\n\
+        4: 0100007F:1770 0100007F:D4F2 01 00000000:00000000 00:00000000 00000000     0        0 11 1 0 20 4 30 10 -1\n";
+    let sockets = |inodes: &[&str]| inodes.iter().map(ToString::to_string).collect();
+    assert_eq!(clients_of(6000, &sockets(&["10", "11"]), TABLE), 1, "one that is named twice, and the listener");
+    assert_eq!(clients_of(6000, &sockets(&["10", "11", "13"]), TABLE), 2);
+    assert_eq!(clients_of(6000, &sockets(&["10", "12"]), TABLE), 0, "what it opened itself");
 }
 
 #[test]

@@ -180,7 +180,8 @@ impl Node {
         let process = PathBuf::from(format!("/proc/{}", broker.pid()));
         let threads = std::fs::read_dir(process.join("task")).expect("it runs").count();
         let (files, sockets) = open_files(&process);
-        Footprint { clients: clients_of(self.port, &sockets), files, threads, rss_kib: broker.rss_kib() }
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("a table of connections");
+        Footprint { clients: clients_of(self.port, &sockets, &table), files, threads, rss_kib: broker.rss_kib() }
     }
 }
 
@@ -193,14 +194,15 @@ fn open_files(process: &Path) -> (usize, HashSet<String>) {
     (entries.len(), sockets)
 }
 
-/// How many of these sockets are connections to this port, by the kernel's table.
-fn clients_of(port: u16, sockets: &HashSet<String>) -> usize {
+/// How many of these sockets are connections to this port, by the kernel's table of connections: which is read in pieces, and names one
+/// twice when others open and close meanwhile.
+pub(super) fn clients_of(port: u16, sockets: &HashSet<String>, table: &str) -> usize {
     const LISTENING: &str = "0A";
-    let table = std::fs::read_to_string("/proc/net/tcp").expect("a table of connections");
     let port = format!(":{port:04X}");
-    let accepted = |line: &&str| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        fields.len() > 9 && fields[1].ends_with(&port) && fields[3] != LISTENING && sockets.contains(fields[9])
+    let accepted = |line| {
+        let fields = Vec::from_iter(str::split_whitespace(line));
+        let inode = *fields.get(9)?;
+        (fields[1].ends_with(&port) && fields[3] != LISTENING && sockets.contains(inode)).then_some(inode)
     };
-    table.lines().filter(accepted).count()
+    table.lines().filter_map(accepted).collect::<HashSet<_>>().len()
 }

@@ -15,7 +15,7 @@ use super::{
     node::Node,
     plan::{H, L, W},
 };
-use crate::support::{WAIT, until};
+use crate::support::{WAIT, eventually};
 
 /// How long a listener's claim lasts without a sign of life, and how often others look.
 const LISTENER_LEASE: Duration = Duration::from_secs(12);
@@ -89,8 +89,8 @@ impl Cluster {
             let mut before = node.footprint_before()?;
             // Plain clients of brokers that died have come here.
             before.clients = self.plain_clients_at(node.index()).len();
-            until("the connections are gone", || node.footprint().clients <= before.clients);
-            Some(Process { broker: node.index(), before, after: node.footprint() })
+            let after = eventually("the connections are gone", || Some(node.footprint()).filter(|now| now.clients <= before.clients));
+            Some(Process { broker: node.index(), before, after })
         });
         let evidence = Evidence {
             processes: processes.collect(),
