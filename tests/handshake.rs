@@ -142,6 +142,22 @@ fn a_malformed_websocket_key_is_refused_with_400() {
 }
 
 #[test]
+fn an_upgrade_that_would_be_answered_in_chunks_is_refused() {
+    let broker = shared();
+    let refused: [&[(&str, &str)]; 4] = [
+        &[("Upgrade", "h2c, websocket")],
+        &[("Upgrade", "websocket, h2c")],
+        &[("Upgrade", "xwebsocket")],
+        &[("Upgrade", "websocket"), ("Transfer-Encoding", "chunked")],
+    ];
+    for headers in refused {
+        let mut http = broker.http();
+        let answer = http.request("GET", "/app/app-key", &[&[("Connection", "Upgrade"), GOOD[0], GOOD[1]], headers].concat(), b"");
+        assert_eq!(answer.status, 400, "{headers:?}: {}", answer.text());
+    }
+}
+
+#[test]
 fn another_websocket_version_is_refused() {
     let broker = shared();
     for version in ["8", "12", "14", "x"] {

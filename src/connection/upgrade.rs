@@ -56,7 +56,7 @@ pub(super) async fn answer<H: Handler>(
         knock.turned_away(Stage::Admission, HandshakeRefusal::RateLimited, "too many connections from this address");
         return Ok(too_many());
     }
-    let handshake = match ws::handshake(request.head()) {
+    let handshake = match handshake(request) {
         Ok(handshake) => handshake,
         Err(error) => {
             knock.turned_away(Stage::Request, HandshakeRefusal::NotWebSocket, &error.to_string());
@@ -217,6 +217,17 @@ where
     let body = FirstWords::new(writer.first_words(), handoff, link);
     rt::spawn(writer);
     Ok(handshake.message_body(body.boxed())?.into())
+}
+
+/// The 101, if it can be kept: actix-http hands the raw stream over for one upgrade without a body, and would write frames in HTTP chunks
+/// after any other that its own check lets through.
+fn handshake(request: &HttpRequest) -> Result<ResponseBuilder, ws::HandshakeError> {
+    let headers = request.headers();
+    let alone = headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket"));
+    if !alone || headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(ws::HandshakeError::NoWebsocketUpgrade);
+    }
+    ws::handshake(request.head())
 }
 
 /// The answer to a request that is no upgrade, or a broken one. HTTP can say it: no WebSocket client asked.
