@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Broker, Frame, WAIT, Ws, one_app, server_with, shared, wire};
+use crate::support::{Broker, Frame, WAIT, Ws, frame, one_app, server_with, shared, wire};
 
 const SHORT: &str = "ping_interval = \"300ms\"\npong_timeout = \"300ms\"";
 
@@ -96,6 +96,19 @@ fn any_inbound_frame_counts_as_life() {
     for ws in &mut sockets {
         next_ping(ws);
     }
+}
+
+#[test]
+fn a_piece_of_a_message_counts_as_life_before_the_message_is_whole() {
+    let broker = impatient();
+    let mut ws = broker.ws();
+    for first in [0x01, 0x00, 0x00, 0x00] {
+        next_ping(&mut ws);
+        ws.send_bytes(&frame(first, true, b" "));
+    }
+    next_ping(&mut ws);
+    ws.send_bytes(&frame(0x80, true, br#"{"event":"pusher:ping"}"#));
+    ws.expect("pusher:pong");
 }
 
 #[test]

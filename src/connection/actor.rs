@@ -244,6 +244,7 @@ impl<H: Handler> StreamHandler<Message> for Connection<H> {
                     self.perform(action, ctx);
                 }
             }
+            Message::Fragment => self.machine.on_fragment(now),
             Message::Ping(payload) => {
                 let pong = self.machine.on_ping(&payload, now);
                 self.perform(pong, ctx);

@@ -21,6 +21,8 @@ use crate::protocol::CloseCode;
 pub(super) enum Message {
     /// Text, its fragments put together.
     Text(String),
+    /// A piece of a text whose end has not come: nothing to act on, but whoever sends it lives.
+    Fragment,
     /// With what the pong is to carry.
     Ping(Vec<u8>),
     Pong,
@@ -178,7 +180,7 @@ impl Frames {
                 let whole = if opcode == CONTINUATION || !finished {
                     self.fragments.extend_from_slice(&payload);
                     if !finished {
-                        return Looked::Nothing;
+                        return Looked::Message(Message::Fragment);
                     }
                     std::mem::take(&mut self.fragments)
                 } else {

@@ -114,7 +114,9 @@ fn messages_come_in_order_whatever_pieces_they_come_in() {
     let long = "x".repeat(700);
     let expected = vec![
         text("one"),
+        Message::Fragment,
         Message::Ping(b"ping".to_vec()),
+        Message::Fragment,
         text("Zo\u{eb} and so on"),
         Message::Pong,
         text(&long),
@@ -179,7 +181,7 @@ fn text_must_be_utf_8_when_its_fragments_are_together() {
     let cut = "\u{eb}".as_bytes();
     let (mut good, good_link) = inbound(early(vec![], false));
     hand_over(&good_link, vec![frame(0x01, &cut[..1]), frame(0x80, &cut[1..])], false);
-    assert_eq!(all(&mut good), (vec![text("\u{eb}")], false));
+    assert_eq!(all(&mut good), (vec![Message::Fragment, text("\u{eb}")], false));
     let (mut bad, bad_link) = inbound(early(vec![], false));
     hand_over(&bad_link, vec![frame(0x81, &cut[..1])], false);
     assert_eq!(all(&mut bad), (vec![], true));

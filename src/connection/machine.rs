@@ -152,6 +152,11 @@ impl Machine {
         Action::Send(WireFrame::pong(payload))
     }
 
+    /// A frame that is not the last one of its message.
+    pub(super) fn on_fragment(&mut self, now: Instant) {
+        self.liveness.seen(now);
+    }
+
     /// A pong control frame: the round trip, if it answers a ping of ours.
     pub(super) fn on_pong(&mut self, now: Instant) -> Option<Duration> {
         self.liveness.ponged(now)

@@ -118,6 +118,8 @@ fn judge(bytes: &[u8]) -> Judgement {
                         Ok(text) => messages.push(Message::Text(text)),
                         Err(_) => return Judgement { by_text: true, ..so_far(messages, Some(1007)) },
                     }
+                } else {
+                    messages.push(Message::Fragment);
                 }
             }
             _ => {}
