@@ -98,6 +98,18 @@ fn a_client_that_offers_http_2_is_answered_in_http_1_1() {
     assert!(matches!(answer.status, 400 | 426), "{} {}", answer.status, answer.text());
 }
 
+/// Or its pool would send the next request into a connection that is about to be gone.
+#[test]
+fn a_connection_that_ends_with_its_answer_says_so() {
+    let broker = shared();
+    let offer = [("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c"), ("HTTP2-Settings", "AAEAAEAAAAIAAAAAAAMAAAAA")];
+    for target in ["/up", "/nope", "/app/app-key"] {
+        let answer = broker.http().request("GET", target, &offer, b"");
+        let connection = answer.header("connection").unwrap_or_default().to_lowercase();
+        assert!(connection.split(',').any(|word| word.trim() == "close"), "{target}: {:?}", answer.headers);
+    }
+}
+
 #[test]
 fn the_content_type_of_a_request_does_not_matter() {
     let broker = shared();

@@ -5,7 +5,7 @@
 
 use std::{fmt, future::ready, io, net::SocketAddr, rc::Rc, time::Duration};
 
-use actix_http::{HttpServiceBuilder, Request, Response, body::MessageBody};
+use actix_http::{ConnectionType, HttpServiceBuilder, Request, Response, StatusCode, body::MessageBody};
 use actix_server::{Server, ServerBuilder};
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, apply_fn_factory, fn_service, map_config};
 use actix_tls::accept::{
@@ -58,9 +58,14 @@ where
         let app = factory().into_factory().map_err(|error| error.into().error_response());
         apply_fn_factory(map_config(app, |()| AppConfig::default()), |request: Request, app: &_| {
             let serving = request.conn_data::<Rc<Visit>>().map(Visit::serve);
+            let upgrades = request.head().upgrade();
             let answer = Service::call(app, request);
             async move {
-                let answer: Response<B> = answer.await?.into();
+                let mut answer: Response<B> = answer.await?.into();
+                // Whoever offers another protocol is not listened to behind its answer: actix-http hangs up, and only this says so.
+                if upgrades && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    answer.head_mut().set_connection_type(ConnectionType::Close);
+                }
                 Ok(answer.map_body(|_, body| Served::new(body, serving)))
             }
         })
