@@ -80,6 +80,19 @@ fn a_sub_protocol_or_an_extension_is_not_answered_unless_asked_for() {
     ws.established();
 }
 
+/// A browser ends a connection whose answer is silent about the sub-protocols that the page has asked for.
+#[test]
+fn of_the_sub_protocols_that_are_asked_for_the_first_is_answered() {
+    let broker = shared();
+    for (key, asked, answered) in [("app-key", "pusher", "pusher"), ("app-key", " , v7.pusher , other", "v7.pusher"), ("nokey", "a,b", "a")]
+    {
+        let ws = Ws::upgrade(broker.address(), &format!("/app/{key}"), &[("Sec-WebSocket-Protocol", asked)]);
+        assert_eq!(ws.head.header("sec-websocket-protocol"), Some(answered), "{key} {asked}");
+    }
+    let ws = Ws::upgrade(broker.address(), "/app/app-key", &[("Sec-WebSocket-Protocol", " ,")]);
+    assert_eq!(ws.head.header("sec-websocket-protocol"), None);
+}
+
 #[test]
 fn a_switching_answer_does_not_also_announce_a_close() {
     let broker = shared();

@@ -11,7 +11,10 @@ use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
     body::MessageBody,
     dev,
-    http::{StatusCode, header},
+    http::{
+        StatusCode,
+        header::{self, HeaderValue},
+    },
     rt, web,
 };
 use futures_util::StreamExt;
@@ -227,7 +230,18 @@ fn handshake(request: &HttpRequest) -> Result<ResponseBuilder, ws::HandshakeErro
     if !alone || headers.contains_key(header::TRANSFER_ENCODING) {
         return Err(ws::HandshakeError::NoWebsocketUpgrade);
     }
-    ws::handshake(request.head())
+    let mut answer = ws::handshake(request.head())?;
+    // Pusher's clients ask for none. Browsers drop a connection whose answer names none of those that were asked for; all are the same here.
+    if let Some(protocol) = headers.get(header::SEC_WEBSOCKET_PROTOCOL).and_then(first_of) {
+        answer.insert_header((header::SEC_WEBSOCKET_PROTOCOL, protocol));
+    }
+    Ok(answer)
+}
+
+/// The first entry of a list.
+fn first_of(list: &HeaderValue) -> Option<HeaderValue> {
+    let first = list.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).find(|entry| !entry.is_empty())?;
+    HeaderValue::from_bytes(first).ok()
 }
 
 /// The answer to a request that is no upgrade, or a broken one. HTTP can say it: no WebSocket client asked.
