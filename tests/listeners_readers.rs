@@ -213,6 +213,51 @@ over_readers! {
     php: super::Reader::of("/usr/bin/php", "php/orders_reader.php"),
 }
 
+/// An entry that cannot be applied keeps its shard waiting, and nothing else: neither what stands before it nor the other shards.
+#[test]
+fn what_stands_before_an_entry_that_fails_takes_effect_in_php_too() {
+    let reader = Reader::of("/usr/bin/php", "php/orders_reader.php");
+    let mut world = World::new();
+    world.live_a_little(0);
+    // The one with the most before it in its shard.
+    let first =
+        world.query::<(String, i64)>("SELECT resource, min(position) FROM holdline.event GROUP BY resource ORDER BY 2 DESC LIMIT 1");
+    let [(resource, position)] = &first[..] else { panic!("one row") };
+    assert!(*position > 1, "something is before it");
+    let order = resource.strip_prefix("order:").expect("an order");
+    let refuse = format!(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+           'BEGIN RAISE EXCEPTION ''not this one'' USING ERRCODE = ''check_violation''; END';
+         CREATE TRIGGER refuse BEFORE UPDATE ON orders FOR EACH ROW WHEN (NEW.id = {order}) EXECUTE FUNCTION refuse()"
+    );
+    wait(run(&world.url, refuse));
+    let ended = reader.command(&world).arg("--once").output().expect("it starts");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.success() && said.contains("not this one"), "{said}");
+    let waits: Vec<(i64, String)> = world.query(
+        "SELECT e.position, e.resource FROM holdline.consumer c
+           JOIN holdline.event e ON e.shard = c.shard AND e.position = c.position + 1",
+    );
+    assert_eq!(waits, [(*position, resource.clone())], "it waits at the entry itself");
+    wait(run(&world.url, "DROP TRIGGER refuse ON orders".to_owned()));
+    reader.to_the_end(&world);
+    world.check();
+}
+
+/// Handlers may emit events of any name, also of one that is an order's.
+#[test]
+fn an_event_that_only_has_the_name_of_a_lock_stops_no_reader() {
+    for (program, file) in [("/usr/bin/python3", "python/orders_reader.py"), ("/usr/bin/php", "php/orders_reader.php")] {
+        let mut world = World::new();
+        for name in ["OrderLocked", "OrderUnlocked"] {
+            world.stored.emit(APP.id, name, "order:2", serde_json::json!({}));
+        }
+        world.live_a_little(0);
+        Reader::of(program, file).to_the_end(&world);
+        world.check();
+    }
+}
+
 /// The example is a broker with a listener, so it also sees what the other node of `Stored` writes.
 #[test]
 fn the_rust_listener_does_it_in_the_broker() {

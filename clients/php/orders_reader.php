@@ -59,10 +59,13 @@ const NOTE_FAILURE = <<<'SQL'
 
 const GIVE_UP = 'UPDATE holdline.consumer SET owner = NULL, lease_until = NULL WHERE name = :name AND owner = :owner';
 
-/** The fence keeps an old entry from touching what a newer lock has written. */
+/**
+ * By kind, and not by the name alone: handlers may emit events of any name. The fence keeps an old entry from touching what a newer
+ * lock has written.
+ */
 const STATEMENTS = [
-    'OrderLocked' => 'UPDATE orders SET locked_by = :principal, lock_fence = :fence WHERE id = :order AND coalesce(lock_fence, 0) < :fence',
-    'OrderUnlocked' => 'UPDATE orders SET locked_by = NULL WHERE id = :order AND lock_fence = :fence',
+    'locked OrderLocked' => 'UPDATE orders SET locked_by = :principal, lock_fence = :fence WHERE id = :order AND coalesce(lock_fence, 0) < :fence',
+    'unlocked OrderUnlocked' => 'UPDATE orders SET locked_by = NULL WHERE id = :order AND lock_fence = :fence',
 ];
 
 /** The shard is somebody else's. */
@@ -103,7 +106,7 @@ function run(PDO $connection, string $sql, array $values): PDOStatement
 function apply(PDO $connection, array $event): void
 {
     [$kind, $order] = explode(':', $event['resource'], 2) + [1 => ''];
-    $sql = STATEMENTS[$event['type']] ?? null;
+    $sql = STATEMENTS["{$event['kind']} {$event['type']}"] ?? null;
     if ($sql === null || $kind !== 'order' || !ctype_digit($order)) {
         return;
     }
@@ -112,12 +115,12 @@ function apply(PDO $connection, array $event): void
 }
 
 /** One transaction; how many entries it took. */
-function readBatch(PDO $connection, array &$claim): int
+function readBatch(PDO $connection, array &$claim, int $limit): int
 {
     $connection->beginTransaction();
     try {
         $place = ['shard' => $claim['shard'], 'position' => $claim['position']];
-        $events = run($connection, READ, $place + ['batch' => BATCH])->fetchAll();
+        $events = run($connection, READ, $place + ['batch' => $limit])->fetchAll();
         $position = $claim['position'];
         foreach ($events as $event) {
             if ((int) $event['position'] !== ++$position) {
@@ -147,17 +150,29 @@ function readBatch(PDO $connection, array &$claim): int
 function readShard(PDO $connection, array &$claim, float $deadline): int
 {
     $before = $claim['position'];
-    try {
-        while (microtime(true) < $deadline && readBatch($connection, $claim) === BATCH);
-    } catch (Lost) {
-        // The next claim says what is left to read here.
-    } catch (PDOException | Stuck $error) {
-        if ($error instanceof PDOException && !preg_match('/^2[123]/', (string) $error->getCode())) {
-            throw $error;
+    $limit = BATCH;
+    while (microtime(true) < $deadline) {
+        try {
+            if (readBatch($connection, $claim, $limit) < $limit) {
+                break;
+            }
+        } catch (Lost) {
+            // The next claim says what is left to read here.
+            break;
+        } catch (PDOException | Stuck $error) {
+            if ($error instanceof PDOException && !preg_match('/^2[123]/', (string) $error->getCode())) {
+                throw $error;
+            }
+            if ($limit > 1) {
+                // One by one: what stands before the entry that fails is not to fail with it.
+                $limit = 1;
+                continue;
+            }
+            // This reader lets a shard wait at what fails; `holdline consumers skip` takes an entry out of the way.
+            fwrite(STDERR, "shard {$claim['shard']} after {$claim['position']}: {$error->getMessage()}\n");
+            run($connection, NOTE_FAILURE, $claim + ['name' => CONSUMER, 'error' => $error->getMessage()]);
+            break;
         }
-        // This reader lets a shard wait at what fails; `holdline consumers skip` takes an entry out of the way.
-        fwrite(STDERR, "shard {$claim['shard']} after {$claim['position']}: {$error->getMessage()}\n");
-        run($connection, NOTE_FAILURE, $claim + ['name' => CONSUMER, 'error' => $error->getMessage()]);
     }
     return $claim['position'] - $before;
 }
