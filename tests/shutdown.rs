@@ -34,6 +34,22 @@ fn idle_and_stuck_http_connections_do_not_hold_up_the_stop() {
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
 
+/// Whoever reloads all services alike, or logs out, does not mean to end this one.
+#[test]
+fn a_hangup_ends_nothing_and_the_log_says_so() {
+    let mut broker = Broker::start();
+    let mut ws = broker.ws();
+    ws.subscribe("news");
+    for hangups in 1..3 {
+        broker.signal("HUP");
+        until("the log says so", || broker.log_text().matches("Ignoring SIGHUP").count() == hangups);
+    }
+    broker.http().publish("news", "still-here", "1");
+    ws.expect("still-here");
+    broker.signal("TERM");
+    assert_eq!(broker.exited(Duration::from_secs(5)).code(), Some(0));
+}
+
 #[test]
 fn live_connections_are_told_to_come_back_at_once_with_4200() {
     let mut broker = Broker::with(drain("10s", "200ms"));

@@ -139,7 +139,7 @@ async fn start<H: Handler>(server: Server<H>, holds: ConfiguredHolds) -> Result<
     let sources = metrics::Sources { broker: broker.clone(), hooks, requests, store: lifecycle.as_ref().map(Lifecycle::numbers) };
     let opened = Metrics::start(&settings.metrics, sources).and_then(|metrics| {
         // Before anybody can know that this serves: a stop that is asked for from then on is a graceful one.
-        let signals = shutdown::Signals::listen().map_err(ServerError::Signals)?;
+        let signals = shutdown::Signals::listen(tls.is_some()).map_err(ServerError::Signals)?;
         let mut sockets = Sockets::bind(&settings)?;
         let addrs = sockets.addrs().map_err(ServerError::Serve)?;
         sockets.say(tls.is_some()).map_err(ServerError::Serve)?;
@@ -217,7 +217,7 @@ impl Application {
         StopHandle(Arc::clone(&self.stop))
     }
 
-    /// Serves until SIGTERM, SIGINT or [`StopHandle::stop`], then drains: see `shutdown.rs`. A second signal ends it at once.
+    /// Serves until SIGTERM, SIGINT (on a terminal SIGHUP, too, without TLS) or [`StopHandle::stop`], then drains: see `shutdown.rs`. A second signal ends it at once.
     ///
     /// # Errors
     /// [`ServerError`] when the listener fails.

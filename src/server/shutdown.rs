@@ -5,7 +5,8 @@
 //! for the sockets and for `on_close`; exit as soon as that is done.
 
 use std::{
-    io,
+    future::pending,
+    io::{self, IsTerminal},
     time::{Duration, Instant},
 };
 
@@ -30,18 +31,42 @@ const LAST_WRITE: Duration = Duration::from_millis(50);
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Nothing where it means something else.
+    hangup: Option<Signal>,
+    /// A hangup is the terminal's, which was closed; otherwise it asks for a reload, and there is nothing to reload.
+    on_terminal: bool,
 }
 
 impl Signals {
-    pub(super) fn listen() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    /// `reloads`: somebody else listens for SIGHUP, and reloads something then.
+    pub(super) fn listen(reloads: bool) -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: if reloads { None } else { Some(signal(SignalKind::hangup())?) },
+            on_terminal: io::stdin().is_terminal(),
+        })
     }
 
     /// The name of the next one.
     pub(super) async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        let Self { terminate, interrupt, hangup, on_terminal } = self;
+        loop {
+            let hung_up = async {
+                match hangup {
+                    Some(hangup) => hangup.recv().await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                _ = terminate.recv() => return "SIGTERM",
+                _ = interrupt.recv() => return "SIGINT",
+                _ = hung_up => {}
+            }
+            if *on_terminal {
+                return "SIGHUP";
+            }
+            tracing::info!("Ignoring SIGHUP: there is no TLS certificate to read again, and settings change with a restart");
         }
     }
 }
