@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use super::lane_suspects::{Suspects, Waits};
+use super::lane_suspects::{Suspects, may_go};
 use super::store::{Answer, Certainty, CloseCause, CommitOp, Ending, HoldId, OpId, ReleaseOp};
 
 /// What the batch that is under way holds.
@@ -309,10 +309,13 @@ impl<R> LaneQueue<R> {
         replies
     }
 
-    /// The node is fenced: its holds are the sweep's by now.
-    pub(crate) fn fenced(&mut self) -> Replies<R> {
+    /// The node is fenced, as the batch under way may have learned: its holds are the sweep's by now. What was said at the ends of
+    /// connections is not: the next incarnation writes it.
+    pub(crate) fn fenced(&mut self, under_way: Option<Batch>) -> Replies<R> {
         self.busy = false;
-        self.releases.clear();
+        self.keep_events(under_way);
+        self.releases.retain(|op| !op.events.is_empty());
+        self.releases.iter_mut().for_each(|op| op.holds.clear());
         self.asked.clear();
         self.doubtful.clear();
         self.suspects.clear();
@@ -320,6 +323,21 @@ impl<R> LaneQueue<R> {
         let under_way = std::mem::take(&mut self.under_way).into_iter().map(|(_, reply)| reply);
         let waiting = std::mem::take(&mut self.commits).into_iter().map(|waiting| waiting.reply);
         under_way.chain(waiting).map(|reply| (reply, Err(NoAnswer::Fenced))).collect()
+    }
+
+    /// The last call of an incarnation that is fenced came back when there was a new one: what waits is that one's.
+    pub(crate) fn outlived(&mut self, batch: Batch) -> Replies<R> {
+        self.busy = false;
+        self.suspects.on_trial = None;
+        self.keep_events(Some(batch));
+        std::mem::take(&mut self.under_way).into_iter().map(|(_, reply)| (reply, Err(NoAnswer::Fenced))).collect()
+    }
+
+    fn keep_events(&mut self, batch: Option<Batch>) {
+        let Some(Batch::Releases(ops)) = batch else { return };
+        for op in ops.into_iter().rev().filter(|op| !op.events.is_empty()) {
+            self.releases.push_front(ReleaseOp { holds: Vec::new(), ..op });
+        }
     }
 
     /// True if nothing waits and nothing is under way.
@@ -331,18 +349,6 @@ impl<R> LaneQueue<R> {
     pub(crate) fn len(&self) -> usize {
         self.releases.len() + self.commits.len()
     }
-}
-
-/// Which ops go, in their order; `behind` are the connections of those that do not.
-fn may_go<'a, W: Waits + 'a>(ops: impl Iterator<Item = &'a W>, behind: &mut HashSet<&'a str>, goes: impl Fn(&W) -> bool) -> Vec<bool> {
-    let goes = |op: &'a W| {
-        let goes = !behind.contains(op.socket_id()) && goes(op);
-        if !goes {
-            behind.insert(op.socket_id());
-        }
-        goes
-    };
-    ops.map(goes).collect()
 }
 
 /// Takes the first `at_most` of those that may go, and leaves the others in their order.

@@ -216,7 +216,7 @@ fn nothing_is_remembered_of_a_doubtful_commit_that_is_gone() {
     // And of one whose call comes back when the node is fenced already.
     queue.push_commit(op("b"), "y").unwrap();
     let batch = queue.next_batch(Instant::now()).unwrap();
-    queue.fenced();
+    queue.fenced(None);
     queue.unknown(batch);
     assert!(queue.doubtful.is_empty() && queue.is_idle());
 }
@@ -228,8 +228,46 @@ fn a_fenced_node_forgets_everything() {
     let _batch = queue.next_batch(Instant::now()).unwrap();
     queue.push_commit(op("b"), "y").unwrap();
     queue.push_release(release_of(&op("c")));
-    assert_eq!(queue.fenced(), [("x", Err(NoAnswer::Fenced)), ("y", Err(NoAnswer::Fenced))]);
+    assert_eq!(queue.fenced(None), [("x", Err(NoAnswer::Fenced)), ("y", Err(NoAnswer::Fenced))]);
     assert!(queue.is_idle());
+}
+
+/// The end of a connection, with what its handler says of it.
+fn end(resource: &str, said: &str) -> ReleaseOp {
+    let key = resource.to_owned();
+    let event = NewEvent { kind: EventKind::Event, event_type: said.to_owned(), key, principal: None, payload: serde_json::Value::Null };
+    ReleaseOp { events: vec![event], ..release_of(&op(resource)) }
+}
+
+#[test]
+fn what_was_said_at_an_end_is_still_to_be_written_after_a_fencing() {
+    let mut queue = queue();
+    for end in [end("a", "first"), release_of(&op("b")), end("c", "second")] {
+        queue.push_release(end);
+    }
+    // The first two are on their way, and come back refused.
+    let batch = queue.next_batch(Instant::now());
+    assert!(queue.fenced(batch).is_empty());
+    let owed = releases(queue.next_batch(Instant::now()));
+    let said: Vec<&str> = owed.iter().flat_map(|op| &op.events).map(|event| event.event_type.as_str()).collect();
+    assert_eq!(said, ["first", "second"]);
+    assert!(owed.iter().all(|op| op.holds.is_empty()), "the holds are the sweep's");
+    queue.released(&owed);
+    assert!(queue.is_idle());
+}
+
+#[test]
+fn what_waits_for_the_next_incarnation_is_not_given_up_with_the_last_call_of_the_former() {
+    let mut queue = queue();
+    queue.push_release(end("a", "said"));
+    let late = queue.next_batch(Instant::now()).unwrap();
+    assert!(queue.fenced(None).is_empty());
+    queue.push_commit(op("b"), "new").unwrap();
+    assert!(queue.outlived(late).is_empty());
+    let owed = releases(queue.next_batch(Instant::now()));
+    assert_eq!(owed[0].events[0].event_type, "said");
+    queue.released(&owed);
+    assert_eq!(commits(queue.next_batch(Instant::now())).len(), 1);
 }
 
 /// Two resources in different shards of four, and one more in the shard of the first.

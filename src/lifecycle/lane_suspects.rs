@@ -112,3 +112,19 @@ impl Suspects {
         op.keys().map(|key| Shard::of(op.app(), key, self.shards)).collect()
     }
 }
+
+/// Which ops go, in their order; `behind` are the connections of those that do not.
+pub(super) fn may_go<'a, W: Waits + 'a>(
+    ops: impl Iterator<Item = &'a W>,
+    behind: &mut HashSet<&'a str>,
+    goes: impl Fn(&W) -> bool,
+) -> Vec<bool> {
+    let goes = |op: &'a W| {
+        let goes = !behind.contains(op.socket_id()) && goes(op);
+        if !goes {
+            behind.insert(op.socket_id());
+        }
+        goes
+    };
+    ops.map(goes).collect()
+}

@@ -94,11 +94,11 @@ impl Lanes {
         self.node.send_replace(Some(node));
     }
 
-    /// Stops them until there is a new incarnation: this one is fenced. What waits is given up.
+    /// Stops them until there is a new incarnation: this one is fenced. What waits is given up, but for events of ended connections.
     pub(crate) fn stop_writing(&self) {
         self.node.send_replace(None);
         for lane in self.lanes.iter() {
-            let given_up = lane.queue.lock().fenced();
+            let given_up = lane.queue.lock().fenced(None);
             answer(given_up);
         }
     }
@@ -271,11 +271,14 @@ impl<W: LaneWriter + ?Sized> Running<W> {
                 (Vec::new(), Sent::Answered)
             }
             (Ok(None), batch) => (queue.unknown(batch), Sent::NoAnswer),
-            (Err(StoreError::Fenced), _) => {
+            (Err(StoreError::Fenced), batch) if self.node.borrow().is_some_and(|current| current != node) => {
+                (queue.outlived(batch), Sent::Answered)
+            }
+            (Err(StoreError::Fenced), batch) => {
                 if let Some(fence) = self.fence.upgrade() {
                     fence.send_if_modified(|current| current.take_if(|current| *current == node).is_some());
                 }
-                (queue.fenced(), Sent::Answered)
+                (queue.fenced(Some(batch)), Sent::Answered)
             }
             (Err(StoreError::Busy { source }), batch) => {
                 tracing::warn!(lane = lane.0, error = %source, "Writer lane {lane} waited for a shard in vain, and goes on without it: {source}");

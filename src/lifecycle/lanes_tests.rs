@@ -2,8 +2,8 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::lifecycle::store::{
-    BootId, Certainty, CloseCause, Cursor, Ending, HoldId, IfTaken, LockQuery, Mode, Naming, NewHold, NewNode, OpId, SqliteStore,
-    StoreLimits,
+    BootId, Certainty, CloseCause, Cursor, Ending, EventKind, HoldId, IfTaken, LockQuery, Mode, Naming, NewEvent, NewHold, NewNode, OpId,
+    SqliteStore, StoreLimits,
 };
 
 /// A store in memory whose answers get lost, or whose calls never arrive, as the script says.
@@ -156,6 +156,45 @@ async fn a_fenced_node_says_so_and_writes_again_as_its_next_incarnation() {
     let next = NewNode { name: "n".to_owned(), boot: BootId::random(), ttl: Duration::from_secs(3), naming: Naming::Shared };
     lanes.write_as(store.store.register(&next).await.unwrap());
     assert!(matches!(lanes.commit(op("1.1", "order:1")).await, Ok(Answer::Committed(_))));
+}
+
+#[tokio::test]
+async fn what_a_handler_said_at_an_end_outlives_the_incarnation_and_is_written_once() {
+    let (store, node) = Unreliable::new(&[Fate::AnswerLost]).await;
+    let lanes = lanes(&store);
+    let said = |name: &str| NewEvent {
+        kind: EventKind::Event,
+        event_type: name.to_owned(),
+        key: "order:1".to_owned(),
+        principal: None,
+        payload: serde_json::Value::Null,
+    };
+    let end = |name: &str| ReleaseOp {
+        id: OpId::random(),
+        socket_id: "1.1".to_owned(),
+        app: "app".to_owned(),
+        holds: Vec::new(),
+        events: vec![said(name)],
+        cause: CloseCause::Gone,
+        ending: Ending::Unclean,
+        certainty: Certainty::Sure,
+        detected_at: None,
+    };
+    lanes.release(end("First"));
+    lanes.release(end("Second"));
+    // Written, but the answer is lost; the next try is refused.
+    lanes.write_as(node);
+    while store.story().await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    store.store.deregister(node).await.unwrap();
+    lanes.release(end("Third"));
+    lanes.node().wait_for(Option::is_none).await.unwrap();
+    lanes.stop_writing();
+    let next = NewNode { name: "n".to_owned(), boot: BootId::random(), ttl: Duration::from_secs(3), naming: Naming::Shared };
+    lanes.write_as(store.store.register(&next).await.unwrap());
+    lanes.flushed().await;
+    assert_eq!(store.story().await, ["First order:1", "Second order:1", "Third order:1"]);
 }
 
 #[tokio::test]
