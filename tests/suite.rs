@@ -53,6 +53,7 @@ mod handlers_slow;
 mod handshake;
 mod handshake_auth;
 mod holds_config;
+mod holds_lost;
 mod http_wire;
 mod idempotency;
 mod limits;

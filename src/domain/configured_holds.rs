@@ -6,7 +6,7 @@
 mod guest;
 mod rule;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use parking_lot::RwLock;
 
@@ -14,7 +14,7 @@ pub use guest::Guest;
 pub use rule::{HoldRule, HoldRuleError, Means, Misfit, Occasion, OnMismatch, PrincipalFrom};
 
 use super::{Carrier, Conflict, Handler, Handshake, Outcome, Placeholder, Reject, Subscribe};
-use crate::protocol::{ChannelPattern, SignedUser};
+use crate::protocol::{ChannelPattern, SignedUser, SocketId};
 
 /// Takes the holds that rules ask for. Clones have the same rules, also those that are set later. Costs a connection of an application without rules one look into a map, and nothing after that.
 ///
@@ -33,7 +33,18 @@ use crate::protocol::{ChannelPattern, SignedUser};
 #[derive(Clone, Debug, Default)]
 pub struct ConfiguredHolds {
     limits: HoldLimits,
+    still_held: StillHeld,
     apps: Arc<RwLock<HashMap<String, Arc<AppRules>>>>,
+}
+
+/// Whether a connection still holds a resource: locks may be lost while their connection lives.
+#[derive(Clone, Default)]
+struct StillHeld(Option<Arc<dyn Fn(SocketId, &str) -> bool + Send + Sync>>);
+
+impl fmt::Debug for StillHeld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Asked" } else { "Believed" })
+    }
 }
 
 /// How long the texts of a configured hold may become.
@@ -67,7 +78,12 @@ struct AppRules {
 impl ConfiguredHolds {
     /// No rules for anybody.
     pub fn new(limits: HoldLimits) -> Self {
-        Self { limits, apps: Arc::default() }
+        Self { limits, still_held: StillHeld::default(), apps: Arc::default() }
+    }
+
+    /// Whom to ask whether a connection still holds what it took when it opened or signed in. Without an answer it is believed to.
+    pub fn still_held_by(self, ask: impl Fn(SocketId, &str) -> bool + Send + Sync + 'static) -> Self {
+        Self { still_held: StillHeld(Some(Arc::new(ask))), ..self }
     }
 
     /// The rules of one application; [`HoldRule::check`] says whether they can work. At most one rule applies to a subscription: the
@@ -126,7 +142,7 @@ impl Handler for ConfiguredHolds {
 
     async fn on_handshake(&self, request: &Handshake) -> Result<Self::Conn, Reject> {
         let rules = self.apps.read().get(request.app_id()).cloned();
-        Ok(rules.map(|rules| Box::new(Guest::new(&rules, request))))
+        Ok(rules.map(|rules| Box::new(Guest::new(&rules, self.still_held.clone(), request))))
     }
 
     async fn on_open(&self, conn: &mut Self::Conn) -> Result<Outcome, Reject> {
@@ -138,7 +154,7 @@ impl Handler for ConfiguredHolds {
     }
 
     async fn on_subscribe(&self, conn: &mut Self::Conn, sub: &Subscribe) -> Result<Outcome, Reject> {
-        conn.as_ref().map_or_else(|| Ok(Outcome::accept()), |guest| guest.subscribe(sub))
+        conn.as_mut().map_or_else(|| Ok(Outcome::accept()), |guest| guest.subscribe(sub))
     }
 
     async fn on_conflict(&self, conn: &mut Self::Conn, conflict: &Conflict) -> Reject {

@@ -170,6 +170,16 @@ impl HoldTable {
         held.collect()
     }
 
+    /// Whether a connection has a resource: granted, and not lost since.
+    pub(crate) fn has(&self, socket_id: SocketId, resource: &str) -> bool {
+        self.by_socket
+            .get(&socket_id)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.holds.get(id))
+            .any(|hold| hold.resource == resource && matches!(hold.state, Grip::Granted { lost: None, .. } | Grip::Told { .. }))
+    }
+
     /// How many holds a connection has or asks for.
     pub(crate) fn count(&self, socket_id: SocketId) -> usize {
         self.by_socket.get(&socket_id).map_or(0, Vec::len)

@@ -53,6 +53,11 @@ impl LockManager {
         self.table(|table| table.held_by(socket_id))
     }
 
+    /// Whether a connection of this node holds a resource, as far as the node knows.
+    pub(crate) fn holds(&self, socket_id: SocketId, resource: &str) -> bool {
+        self.table(|table| table.has(socket_id, resource))
+    }
+
     /// Ends a lock of an application, whoever holds it. After an error it is not known whether that was done: ask again.
     ///
     /// # Errors

@@ -66,7 +66,7 @@ pub(super) async fn build<H: Handler>(server: Server<H>) -> Result<Application, 
     server.settings.validate()?;
     let Server { settings, broker, handler, wrap, routes, listeners } = server;
     // The application is asked first: what it refuses is not looked at for a lock.
-    let holds = hold_rules::configured_holds(&settings)?;
+    let holds = hold_rules::configured_holds(&settings, &broker)?;
     let handler = handler.and(holds.clone());
     start(Server { settings, broker, handler, wrap, routes, listeners }, holds).await
 }

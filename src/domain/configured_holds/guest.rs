@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde_json::{Map, Value};
 
-use super::{AppRules, HoldRule, OnMismatch, PrincipalFrom, rule::USER_ID};
+use super::{AppRules, HoldRule, OnMismatch, PrincipalFrom, StillHeld, rule::USER_ID};
 use crate::{
     domain::{Carrier, Handshake, Hold, Mode, Outcome, Placeholder, Principal, Reject, Subscribe, Template},
     protocol::{ChannelPattern, Claims, Member, MemberLimits, SignedUser, SocketId},
@@ -21,6 +21,7 @@ pub struct Guest {
     carried: Vec<(Placeholder, String)>,
     /// What was taken when it opened and when it signed in, and is held for as long as it lives.
     lasting: Vec<Lasting>,
+    still_held: StillHeld,
 }
 
 #[derive(Debug)]
@@ -47,7 +48,7 @@ enum Unfit {
 }
 
 impl Guest {
-    pub(super) fn new(rules: &Arc<AppRules>, request: &Handshake) -> Self {
+    pub(super) fn new(rules: &Arc<AppRules>, still_held: StillHeld, request: &Handshake) -> Self {
         let of_handshake = |placeholder: &Placeholder| match placeholder {
             Placeholder::Field(Carrier::Token, name) => claim(request.claims()?, name),
             Placeholder::Field(Carrier::Query, name) => request.query(name).map(str::to_owned),
@@ -63,6 +64,7 @@ impl Guest {
             carried: carried.collect(),
             lasting: Vec::new(),
             rules: Arc::clone(rules),
+            still_held,
         }
     }
 
@@ -73,6 +75,7 @@ impl Guest {
     }
 
     pub(super) fn sign_in(&mut self, user: &SignedUser) -> Result<Outcome, Reject> {
+        self.forget_what_is_lost();
         let rules = Arc::clone(&self.rules);
         // A connection stays with its user, but may sign in again, with other data.
         self.carried.retain(|(placeholder, _)| !matches!(placeholder, Placeholder::Field(Carrier::Signin, _)));
@@ -84,12 +87,13 @@ impl Guest {
         self.for_its_life(&rules.signin, &Known { user: Some(Cow::Borrowed(&user.id)), ..Known::default() })
     }
 
-    pub(super) fn subscribe(&self, sub: &Subscribe) -> Result<Outcome, Reject> {
+    pub(super) fn subscribe(&mut self, sub: &Subscribe) -> Result<Outcome, Reject> {
         let channel = sub.channel.as_str();
         let matching = |(pattern, rule): &'_ (ChannelPattern, HoldRule)| {
             channel.starts_with(pattern.prefix()).then(|| pattern.captures(channel)).flatten().map(|captures| (rule.clone(), captures))
         };
         let Some((rule, captures)) = self.rules.subscribe.iter().find_map(matching) else { return Ok(Outcome::accept()) };
+        self.forget_what_is_lost();
         let known = Known { user: self.user_of(sub), captures, subscription: Some(sub) };
         let hold = self.hold(&rule, &known).map_err(|unfit| match unfit {
             Unfit::NoValue(placeholder) => {
@@ -107,6 +111,13 @@ impl Guest {
     }
 
     /// The holds of all rules that have their values.
+    /// What somebody took over or released, what was let go in a switch, and what the store never granted, does not count any more.
+    fn forget_what_is_lost(&mut self) {
+        if let StillHeld(Some(still_held)) = &self.still_held {
+            self.lasting.retain(|held| still_held(self.socket_id, &held.resource));
+        }
+    }
+
     fn for_its_life(&mut self, rules: &[HoldRule], known: &Known<'_>) -> Result<Outcome, Reject> {
         let mut outcome = Outcome::accept();
         let mut taken = Vec::new();

@@ -34,7 +34,10 @@ struct Seat {
 
 impl Seat {
     fn new(rules: impl IntoIterator<Item = HoldRule>, shape: impl FnOnce(&mut Handshake)) -> Self {
-        let holds = ConfiguredHolds::new(HoldLimits::default()).app("app-id", rules);
+        Self::at(ConfiguredHolds::new(HoldLimits::default()).app("app-id", rules), shape)
+    }
+
+    fn at(holds: ConfiguredHolds, shape: impl FnOnce(&mut Handshake)) -> Self {
         let mut handshake = Handshake {
             conn: conn(1),
             path: "/app/app-key".to_owned(),

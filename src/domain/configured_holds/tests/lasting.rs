@@ -1,5 +1,7 @@
 //! What is held for as long as the connection lives: taken at the opening and at the sign-in.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 
 #[test]
@@ -104,5 +106,21 @@ fn what_was_not_granted_at_the_sign_in_is_not_held() {
     assert_eq!(seat.refusal(to("private-order.2")).0, "LockMismatch", "a subscription's conflict says nothing of the sign-in's hold");
     conflict.channel = None;
     assert_eq!(said(&answer(&mut seat, &conflict)).0, "LockConflict");
+    assert_eq!(seat.take("private-order.2").resource(), "order:2");
+}
+
+#[test]
+fn what_was_lost_since_is_no_mismatch_and_is_nobodys_any_more() {
+    let lost = Arc::new(AtomicBool::new(false));
+    let is_lost = Arc::clone(&lost);
+    let holds = since_open(OnMismatch::Reject).holds.still_held_by(move |socket_id, resource| {
+        assert_eq!((socket_id.to_string().as_str(), resource), ("1.1", "order:1"));
+        !is_lost.load(Ordering::Relaxed)
+    });
+    let claims = json!({ "order_id": 1, "sub": "7" });
+    let mut seat = Seat::at(holds, |handshake| handshake.claims = Some(Claims::for_tests(claims)));
+    assert_eq!(resources(&seat.open().unwrap()), ["order:1"]);
+    assert_eq!(seat.refusal(to("private-order.2")).0, "LockMismatch");
+    lost.store(true, Ordering::Relaxed);
     assert_eq!(seat.take("private-order.2").resource(), "order:2");
 }
