@@ -3,7 +3,10 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::{sync::watch, time::MissedTickBehavior};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
 
 use super::super::{Node, added::Added, raised};
 use crate::lifecycle::{
@@ -14,6 +17,9 @@ use crate::lifecycle::{
 
 /// How often it is looked for places that nobody needs.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
+/// How long a node has been at work when it looks for the first time. If nobody was there for a day, nobody could notice that an endpoint
+/// is missing in the new configuration.
+const FIRST_LOOK: Duration = Duration::from_secs(3_600);
 
 /// Gives each endpoint that is new its place, at the end of the log: whatever is recorded from now on is owed to it.
 ///
@@ -53,7 +59,7 @@ impl Ours {
 /// for ever. One whose application or name was changed by mistake has that long to come back.
 pub(in crate::lifecycle::dispatcher) async fn drop_orphans(node: Node, mut ours: Ours, idle: Duration) {
     raised(&mut ours.complete).await;
-    let mut tick = tokio::time::interval(LOOK_EVERY.min(idle));
+    let mut tick = tokio::time::interval_at(Instant::now() + FIRST_LOOK.min(idle), LOOK_EVERY.min(idle));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;

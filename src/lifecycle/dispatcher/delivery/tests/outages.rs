@@ -192,8 +192,12 @@ pub(super) async fn the_place_of_an_endpoint_that_nobody_has_any_more_is_dropped
     let shard = Shard::of_webhooks("gone", hooks.world.store.shards());
     hooks.world.store.create_consumer_of("webhook:gone:old", shard, StartAt::End).await.unwrap();
     hooks.world.store.create_consumer_of("not-webhook:old", shard, StartAt::End).await.unwrap();
+    // It is old enough already, but whoever begins may have been told the wrong thing: there is time to notice.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let began = Instant::now();
     let dispatcher = hooks.serve(&receiver).await;
     eventually("it is dropped", async || !places().await.contains(&"webhook:gone:old".to_owned())).await;
+    assert!(began.elapsed() >= Duration::from_millis(300), "{:?} after the start", began.elapsed());
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert_eq!(places().await, ["not-webhook:old", "webhook:app:shop"], "and nothing else");
     dispatcher.stop().await;
