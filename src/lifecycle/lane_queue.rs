@@ -66,6 +66,8 @@ struct Waiting<R> {
 pub(crate) struct LaneLimits {
     /// Commits that wait in one lane. Releases need no limit: there is at most one per live hold.
     pub(crate) waiting: usize,
+    /// Ends that wait in one lane with what handlers said at them: connections that hold nothing end, too, however long the store is away.
+    pub(crate) ends: usize,
     /// Commits in one call.
     pub(crate) commits: usize,
     /// Releases in one call.
@@ -76,7 +78,7 @@ pub(crate) struct LaneLimits {
 
 impl Default for LaneLimits {
     fn default() -> Self {
-        Self { waiting: 65_536 / 4, commits: 500, releases: 1000, shards: 1 }
+        Self { waiting: 65_536 / 4, ends: 100_000, commits: 500, releases: 1000, shards: 1 }
     }
 }
 
@@ -106,6 +108,11 @@ impl<R> LaneQueue<R> {
         self.asked.extend(op.holds.iter().map(|hold| hold.id));
         self.commits.push_back(Waiting { op, reply, sent: false });
         Ok(())
+    }
+
+    /// Whether so many ends wait that nothing more can be kept of what is said at them.
+    pub(crate) fn is_full_of_ends(&self) -> bool {
+        self.releases.len() >= self.limits.ends
     }
 
     /// Takes an end. Commits of its holds that still wait are withdrawn.

@@ -19,7 +19,7 @@ fn op(resource: &str) -> CommitOp {
 }
 
 fn queue() -> LaneQueue<&'static str> {
-    LaneQueue::new(LaneLimits { waiting: 4, commits: 2, releases: 2, shards: 1 })
+    LaneQueue::new(LaneLimits { waiting: 4, ends: 100, commits: 2, releases: 2, shards: 1 })
 }
 
 fn resources(batch: &Batch) -> Vec<&str> {
@@ -283,7 +283,7 @@ fn a_shard_that_is_locked_keeps_only_its_own_ops_waiting() {
     let (stuck, later, free) = (in_shard(1, ""), in_shard(1, &in_shard(1, "")), in_shard(2, ""));
     // Of a connection each: those of one connection stay in order.
     let op = |resource: &str| CommitOp { socket_id: format!("1.{}", resource.len() + usize::from(resource.as_bytes()[9])), ..op(resource) };
-    let mut queue = LaneQueue::new(LaneLimits { waiting: 10, commits: 10, releases: 10, shards: SHARDS });
+    let mut queue = LaneQueue::new(LaneLimits { waiting: 10, ends: 100, commits: 10, releases: 10, shards: SHARDS });
     let start = Instant::now();
     for resource in [&stuck, &free] {
         queue.push_commit(op(resource), "x").unwrap();

@@ -4,7 +4,10 @@
 //! A connection's writes go through one lane, so they stay in order. What waits and why is decided in `lane_queue`.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -59,6 +62,23 @@ struct LaneState {
     queue: Mutex<LaneQueue<Reply>>,
     work: Notify,
     idle: Notify,
+    /// Ends whose events were left out.
+    lost: AtomicU64,
+}
+
+impl LaneState {
+    /// Says so now and then, and not for each of thousands.
+    fn count_lost(&self) {
+        let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
+        if lost.is_power_of_two() {
+            let lane = self.lane;
+            tracing::error!(
+                lane = lane.0,
+                lost,
+                "Events at the ends of {lost} connections of lane {lane} are lost: too many wait for the store"
+            );
+        }
+    }
 }
 
 /// How long to wait after a call without an answer: doubled each time, up to a second.
@@ -71,8 +91,13 @@ impl Lanes {
     pub(crate) fn start<W: LaneWriter + ?Sized>(store: Arc<W>, limits: LaneLimits, accepted: StoreLimits) -> Self {
         let (node, _) = watch::channel(None);
         let limits = LaneLimits { shards: store.shards(), ..limits };
-        let state =
-            |lane| LaneState { lane: Lane(lane), queue: Mutex::new(LaneQueue::new(limits)), work: Notify::new(), idle: Notify::new() };
+        let state = |lane| LaneState {
+            lane: Lane(lane),
+            queue: Mutex::new(LaneQueue::new(limits)),
+            work: Notify::new(),
+            idle: Notify::new(),
+            lost: AtomicU64::new(0),
+        };
         let lanes: Arc<[Arc<LaneState>]> = (0..Lane::COUNT).map(|lane| Arc::new(state(lane))).collect();
         let this = Self { lanes, node: Arc::new(node), written: Arc::new(Notify::new()), accepted, stats: Arc::default() };
         for lane in this.lanes.iter() {
@@ -139,14 +164,21 @@ impl Lanes {
         }
     }
 
-    /// Writes an end, sooner or later. Events that cannot be stored are left out: the holds end in any case.
+    /// Writes an end, sooner or later. Events that cannot be stored, or for which there is no room while the store is away, are left out:
+    /// the holds end in any case.
     pub(crate) fn release(&self, mut op: ReleaseOp) {
         if let Err(invalid) = op.validate(&self.accepted) {
             tracing::error!(socket.id = %op.socket_id, error = %invalid, "Events at the end of {} are lost: {invalid}", op.socket_id);
             op.events.clear();
         }
         let lane = self.lane(&op.socket_id);
-        let withdrawn = lane.queue.lock().push_release(op);
+        let mut queue = lane.queue.lock();
+        if !op.events.is_empty() && queue.is_full_of_ends() {
+            op.events.clear();
+            lane.count_lost();
+        }
+        let withdrawn = queue.push_release(op);
+        drop(queue);
         answer(withdrawn);
         lane.work.notify_one();
     }

@@ -158,37 +158,51 @@ async fn a_fenced_node_says_so_and_writes_again_as_its_next_incarnation() {
     assert!(matches!(lanes.commit(op("1.1", "order:1")).await, Ok(Answer::Committed(_))));
 }
 
-#[tokio::test]
-async fn what_a_handler_said_at_an_end_outlives_the_incarnation_and_is_written_once() {
-    let (store, node) = Unreliable::new(&[Fate::AnswerLost]).await;
-    let lanes = lanes(&store);
-    let said = |name: &str| NewEvent {
-        kind: EventKind::Event,
-        event_type: name.to_owned(),
-        key: "order:1".to_owned(),
-        principal: None,
-        payload: serde_json::Value::Null,
-    };
-    let end = |name: &str| ReleaseOp {
+/// The end of a connection that holds nothing, and what its handler says of it.
+fn said(name: &str) -> ReleaseOp {
+    let (event_type, key) = (name.to_owned(), "order:1".to_owned());
+    ReleaseOp {
         id: OpId::random(),
         socket_id: "1.1".to_owned(),
         app: "app".to_owned(),
         holds: Vec::new(),
-        events: vec![said(name)],
+        events: vec![NewEvent { kind: EventKind::Event, event_type, key, principal: None, payload: serde_json::Value::Null }],
         cause: CloseCause::Gone,
         ending: Ending::Unclean,
         certainty: Certainty::Sure,
         detected_at: None,
-    };
-    lanes.release(end("First"));
-    lanes.release(end("Second"));
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_at_ends_while_the_store_is_away_is_bounded_and_the_holds_end_all_the_same() {
+    let (store, node) = Unreliable::new(&[]).await;
+    let before = lanes(&store);
+    before.write_as(node);
+    let held = op("1.1", "order:1");
+    assert!(matches!(before.commit(held.clone()).await, Ok(Answer::Committed(_))));
+    let lanes = Lanes::start(Arc::clone(&store), LaneLimits { ends: 2, ..LaneLimits::default() }, StoreLimits::default());
+    ["First", "Second", "Third", "Fourth"].map(|name| lanes.release(said(name)));
+    lanes.release(ReleaseOp { events: said("Fifth").events, ..end(&held) });
+    assert_eq!(lanes.waiting(), 3, "an end that has nothing left to say needs no place");
+    lanes.write_as(node);
+    lanes.flushed().await;
+    assert_eq!(store.story().await, ["OrderLocked order:1", "First order:1", "Second order:1", "OrderUnlocked order:1"]);
+}
+
+#[tokio::test]
+async fn what_a_handler_said_at_an_end_outlives_the_incarnation_and_is_written_once() {
+    let (store, node) = Unreliable::new(&[Fate::AnswerLost]).await;
+    let lanes = lanes(&store);
+    lanes.release(said("First"));
+    lanes.release(said("Second"));
     // Written, but the answer is lost; the next try is refused.
     lanes.write_as(node);
     while store.story().await.is_empty() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     store.store.deregister(node).await.unwrap();
-    lanes.release(end("Third"));
+    lanes.release(said("Third"));
     lanes.node().wait_for(Option::is_none).await.unwrap();
     lanes.stop_writing();
     let next = NewNode { name: "n".to_owned(), boot: BootId::random(), ttl: Duration::from_secs(3), naming: Naming::Shared };
