@@ -39,7 +39,9 @@ pub struct ConfiguredHolds {
 
 /// Whether a connection still holds a resource: locks may be lost while their connection lives.
 #[derive(Clone, Default)]
-struct StillHeld(Option<Arc<dyn Fn(SocketId, &str) -> bool + Send + Sync>>);
+struct StillHeld(Option<Arc<AskHeld>>);
+
+type AskHeld = dyn Fn(SocketId, &str) -> bool + Send + Sync;
 
 impl fmt::Debug for StillHeld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

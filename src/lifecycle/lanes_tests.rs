@@ -182,7 +182,7 @@ async fn what_is_said_at_ends_while_the_store_is_away_is_bounded_and_the_holds_e
     let held = op("1.1", "order:1");
     assert!(matches!(before.commit(held.clone()).await, Ok(Answer::Committed(_))));
     let lanes = Lanes::start(Arc::clone(&store), LaneLimits { ends: 2, ..LaneLimits::default() }, StoreLimits::default());
-    ["First", "Second", "Third", "Fourth"].map(|name| lanes.release(said(name)));
+    ["First", "Second", "Third", "Fourth"].iter().for_each(|name| lanes.release(said(name)));
     lanes.release(ReleaseOp { events: said("Fifth").events, ..end(&held) });
     assert_eq!(lanes.waiting(), 3, "an end that has nothing left to say needs no place");
     lanes.write_as(node);
