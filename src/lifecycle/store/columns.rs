@@ -1,6 +1,6 @@
 //! Rows to values, once for both databases: their drivers' row types have no common trait that is short to say.
 
-/// Defines `event`, `lock`, `holder` and `parked` for one row type.
+/// Defines `event`, `lock`, `holder`, `node`, `consumer`, `claim`, `parked` and `app` for one row type.
 #[rustfmt::skip]
 macro_rules! row_readers {
     ($row:ty) => {
@@ -112,6 +112,22 @@ macro_rules! row_readers {
                 attempts: row.try_get("attempts")?,
                 last_error: row.try_get("last_error")?,
                 parked_at: Timestamp(row.try_get("parked_at_ms")?),
+            })
+        }
+
+        /// An application; columns as in `app_columns!`.
+        pub(super) fn app(row: &$row) -> Result<AppRow, StoreError> {
+            let previous: Option<String> = row.try_get("previous_secret")?;
+            let until: Option<i64> = row.try_get("previous_secret_until_ms")?;
+            Ok(AppRow {
+                id: row.try_get("id")?,
+                key: row.try_get("key")?,
+                secret: row.try_get("secret")?,
+                previous_secret: previous.zip(until.map(Timestamp)),
+                enabled: row.try_get("enabled")?,
+                settings: row.try_get("settings")?,
+                version: row.try_get("version")?,
+                updated_at: Timestamp(row.try_get("updated_at_ms")?),
             })
         }
     };

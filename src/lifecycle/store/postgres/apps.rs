@@ -1,8 +1,9 @@
 //! The table of applications.
 
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use sqlx::{PgConnection, Row};
 
-use crate::lifecycle::store::{AppRow, AppTable, AppWrite, StoreError, Timestamp};
+use super::rows::{self, app_columns};
+use crate::lifecycle::store::{AppRow, AppTable, AppWrite, StoreError};
 
 pub(super) async fn version(connection: &mut PgConnection) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar("SELECT version FROM holdline.app_change").fetch_one(connection).await?)
@@ -10,34 +11,22 @@ pub(super) async fn version(connection: &mut PgConnection) -> Result<i64, StoreE
 
 /// One statement, and so one snapshot: a version that is newer than the rows would hide a change for good.
 pub(super) async fn list(connection: &mut PgConnection) -> Result<AppTable, StoreError> {
-    let rows = sqlx::query(
-        "SELECT c.version AS table_version, a.id, a.key, a.secret, a.previous_secret, a.enabled, a.settings, a.version,
-                (extract(epoch FROM a.previous_secret_until) * 1000)::bigint AS until_ms,
-                (extract(epoch FROM a.updated_at) * 1000)::bigint AS updated_ms
-           FROM holdline.app_change c LEFT JOIN holdline.app a ON true ORDER BY a.id COLLATE \"C\"",
-    )
+    let rows = sqlx::query(concat!(
+        "SELECT c.version AS table_version, ",
+        app_columns!(),
+        " FROM holdline.app_change c LEFT JOIN holdline.app a ON true ORDER BY a.id COLLATE \"C\""
+    ))
     .fetch_all(connection)
     .await?;
-    let version = rows.first().map(|row| row.try_get("table_version")).transpose()?.unwrap_or(0);
-    let apps = rows.iter().map(row).filter_map(Result::transpose).collect::<Result<_, _>>()?;
-    Ok(AppTable { version, rows: apps })
-}
-
-/// None for the row of an empty table.
-fn row(row: &PgRow) -> Result<Option<AppRow>, StoreError> {
-    let Some(id) = row.try_get("id")? else { return Ok(None) };
-    let previous: Option<String> = row.try_get("previous_secret")?;
-    let until: Option<i64> = row.try_get("until_ms")?;
-    Ok(Some(AppRow {
-        id,
-        key: row.try_get("key")?,
-        secret: row.try_get("secret")?,
-        previous_secret: previous.zip(until.map(Timestamp)),
-        enabled: row.try_get("enabled")?,
-        settings: row.try_get("settings")?,
-        version: row.try_get("version")?,
-        updated_at: Timestamp(row.try_get("updated_ms")?),
-    }))
+    let mut table = AppTable { version: 0, rows: Vec::new() };
+    for row in &rows {
+        table.version = row.try_get("table_version")?;
+        // Of a table without applications there is one row, of its version alone.
+        if row.try_get::<Option<&str>, _>("id")?.is_some() {
+            table.rows.push(rows::app(row)?);
+        }
+    }
+    Ok(table)
 }
 
 /// One statement: the condition and the write are the same moment.

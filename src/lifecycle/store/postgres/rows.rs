@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{Row, postgres::PgRow};
 
 use crate::lifecycle::store::{
-    Claim, CloseCause, ConsumerRow, EventKind, EventRow, Fence, HoldId, HolderRow, Incarnation, LockRow, LockState, Mode, NodeRow,
+    AppRow, Claim, CloseCause, ConsumerRow, EventKind, EventRow, Fence, HoldId, HolderRow, Incarnation, LockRow, LockState, Mode, NodeRow,
     NodeState, NodeView, ParkReason, ParkedRow, Shard, StoreError, Timestamp, columns::row_readers,
 };
 
@@ -27,6 +27,15 @@ macro_rules! lock_columns {
     };
 }
 
-pub(super) use {event_columns, lock_columns};
+/// Columns of an application `a`.
+macro_rules! app_columns {
+    () => {
+        "a.id, a.key, a.secret, a.previous_secret, a.enabled, a.settings, a.version,
+         (extract(epoch FROM a.previous_secret_until) * 1000)::bigint AS previous_secret_until_ms,
+         (extract(epoch FROM a.updated_at) * 1000)::bigint AS updated_at_ms"
+    };
+}
+
+pub(super) use {app_columns, event_columns, lock_columns};
 
 row_readers!(PgRow);

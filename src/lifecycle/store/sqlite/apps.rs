@@ -1,7 +1,8 @@
 //! The table of applications.
 
-use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{Connection, SqliteConnection};
 
+use super::rows::{self, app_columns};
 use crate::lifecycle::store::{AppRow, AppTable, AppWrite, StoreError, Timestamp};
 
 pub(super) async fn version(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
@@ -12,24 +13,9 @@ pub(super) async fn list(connection: &mut SqliteConnection) -> Result<AppTable, 
     // One snapshot: a version that is newer than the rows would hide a change for good.
     let mut transaction = connection.begin().await?;
     let version = version(&mut transaction).await?;
-    let rows = sqlx::query("SELECT * FROM app ORDER BY id").fetch_all(&mut *transaction).await?;
+    let rows = sqlx::query(concat!("SELECT ", app_columns!(), " FROM app a ORDER BY a.id")).fetch_all(&mut *transaction).await?;
     transaction.commit().await?;
-    Ok(AppTable { version, rows: rows.iter().map(row).collect::<Result<_, _>>()? })
-}
-
-fn row(row: &SqliteRow) -> Result<AppRow, StoreError> {
-    let previous: Option<String> = row.try_get("previous_secret")?;
-    let until: Option<i64> = row.try_get("previous_secret_until")?;
-    Ok(AppRow {
-        id: row.try_get("id")?,
-        key: row.try_get("key")?,
-        secret: row.try_get("secret")?,
-        previous_secret: previous.zip(until.map(Timestamp)),
-        enabled: row.try_get("enabled")?,
-        settings: row.try_get("settings")?,
-        version: row.try_get("version")?,
-        updated_at: Timestamp(row.try_get("updated_at")?),
-    })
+    Ok(AppTable { version, rows: rows.iter().map(rows::app).collect::<Result<_, _>>()? })
 }
 
 /// One statement: the condition and the write are the same moment.

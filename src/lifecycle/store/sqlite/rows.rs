@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{Row, sqlite::SqliteRow};
 
 use crate::lifecycle::store::{
-    Claim, CloseCause, ConsumerRow, EventKind, EventRow, Fence, HoldId, HolderRow, Incarnation, LockRow, LockState, Mode, NodeRow,
+    AppRow, Claim, CloseCause, ConsumerRow, EventKind, EventRow, Fence, HoldId, HolderRow, Incarnation, LockRow, LockState, Mode, NodeRow,
     NodeState, NodeView, ParkReason, ParkedRow, Shard, StoreError, Timestamp, columns::row_readers,
 };
 
@@ -25,6 +25,14 @@ macro_rules! lock_columns {
     };
 }
 
-pub(super) use {event_columns, lock_columns};
+/// Columns of an application `a`.
+macro_rules! app_columns {
+    () => {
+        "a.id, a.key, a.secret, a.previous_secret, a.enabled, a.settings, a.version,
+         a.previous_secret_until AS previous_secret_until_ms, a.updated_at AS updated_at_ms"
+    };
+}
+
+pub(super) use {app_columns, event_columns, lock_columns};
 
 row_readers!(SqliteRow);
