@@ -308,7 +308,7 @@ fn a_lock_is_released_by_its_fence_and_the_log_says_so() {
     assert_eq!(release(APP.id, fence).json(), json!({ "released": true }));
     let lost = ada.expect("holdline:lock_lost");
     assert!(lost.data().contains("force_released"), "{lost:?}");
-    assert_eq!(refused(&release(APP.id, fence), 409), "This lock is over already");
+    assert_eq!(refused(&release(APP.id, fence), 409), "The lock is over already");
     let next = before["next"].as_str().unwrap();
     let after = get(&broker, &format!("events?app=app-id&after={next}")).json();
     assert_eq!((&after["rows"][0]["type"], &after["rows"][0]["cause"]), (&json!("OrderUnlocked"), &json!("force_released")));
@@ -453,7 +453,7 @@ fn bad_input_gets_a_sentence_that_names_the_field_and_its_limit() {
     assert!(refused(&post(&broker, "overview", &json!({})), 405).contains("this path takes GET"));
     assert!(refused(&post(&broker, "locks/0/release", &json!({ "app": APP.id })), 400).contains("fence must be a whole number"));
     let large = post(&broker, "publish", &json!({ "app": APP.id, "channels": ["a"], "event": "e", "data": "x".repeat(1 << 20) }));
-    assert_eq!(refused(&large, 413), "The request body is too large: at most 1048576 bytes are allowed");
+    assert_eq!(refused(&large, 413), "The request body exceeds the allowed maximum (1048576 bytes).");
 }
 
 #[test]

@@ -32,7 +32,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// [`ApiError::BodyTooLarge`] above `limit` bytes, [`ApiError::BrokenBody`] when it breaks off.
-pub(super) async fn keep(payload: dev::Payload, headers: &HeaderMap, limit: usize) -> Result<Bytes, ApiError> {
+pub(crate) async fn keep(payload: dev::Payload, headers: &HeaderMap, limit: usize) -> Result<Bytes, ApiError> {
     // Nearly every body comes in one piece, which then is not copied. What is announced is not believed: memory grows with what arrives.
     let (mut only, mut all) = (Bytes::new(), BytesMut::new());
     receive(payload, headers, Bounds { limit, read_away: MAX_READ_AWAY }, |chunk| {

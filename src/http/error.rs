@@ -1,9 +1,10 @@
-//! Every refusal of the HTTP side: its status, and one line of plain text for whoever debugs the other end (protocol.md 6.11).
+//! Every refusal of the HTTP side: its status, and one line of plain text for whoever debugs the other end (protocol.md 6.11). The dashboard
+//! gives the same ones as JSON.
 
 use std::borrow::Cow;
 
 use actix_web::{
-    HttpRequest, HttpResponse, ResponseError,
+    HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError,
     http::{
         StatusCode,
         header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
@@ -21,7 +22,7 @@ const MAX_SIGNATURE_ECHO: usize = 16;
 
 /// Why a request is refused. The display text is what is logged; [`ApiError::text`] is what the client reads.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ApiError {
+pub(crate) enum ApiError {
     /// 400: the body broke off, or its chunks are malformed.
     #[error("The request body is incomplete or malformed")]
     BrokenBody,
@@ -199,6 +200,24 @@ impl ApiError {
         }
     }
 
+    /// The answer without its text: status, and what a client goes by.
+    pub(crate) fn head(&self) -> HttpResponseBuilder {
+        let mut response = HttpResponse::build(self.status_code());
+        if let Self::Method { allow } = self {
+            response.insert_header((ALLOW, HeaderValue::from_static(allow)));
+        }
+        let after = match self {
+            Self::StoreDown(_) | Self::OverCapacity | Self::KeyAtWork => Some(1),
+            // Whole seconds, and never too early.
+            Self::TooFast { limit, .. } => Some(limit.after.as_millis().div_ceil(1_000).max(1)),
+            _ => None,
+        };
+        if let Some(seconds) = after {
+            response.insert_header((RETRY_AFTER, seconds.to_string()));
+        }
+        response
+    }
+
     /// Logs the refusal, once, and gives it back.
     pub(super) fn logged(self, app_id: &str) -> Self {
         let status = self.status_code().as_u16();
@@ -251,20 +270,8 @@ impl ResponseError for ApiError {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let mut response = HttpResponse::build(self.status_code());
+        let mut response = self.head();
         response.insert_header((CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")));
-        if let Self::Method { allow } = self {
-            response.insert_header((ALLOW, HeaderValue::from_static(allow)));
-        }
-        let after = match self {
-            Self::StoreDown(_) | Self::OverCapacity | Self::KeyAtWork => Some(1),
-            // Whole seconds, and never too early.
-            Self::TooFast { limit, .. } => Some(limit.after.as_millis().div_ceil(1_000).max(1)),
-            _ => None,
-        };
-        if let Some(seconds) = after {
-            response.insert_header((RETRY_AFTER, seconds.to_string()));
-        }
         response.body(self.text())
     }
 }

@@ -44,7 +44,8 @@ use actix_web::{
     web,
 };
 
-pub(crate) use error::not_found;
+pub(crate) use body::keep as read_body;
+pub(crate) use error::{ApiError, not_found};
 pub(crate) use express::{Express, ExpressRoute, account};
 
 use crate::domain::Hub;

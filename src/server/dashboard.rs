@@ -29,7 +29,7 @@ use crate::{
     cluster::Broker,
     config::{ListenerKind, Settings},
     domain::{ConfiguredHolds, Hub},
-    http::RouteTemplate,
+    http::{ApiError, RouteTemplate},
     lifecycle::{Deliveries, LockManager},
 };
 
@@ -125,7 +125,7 @@ impl Dashboard {
             .service(post("/webhooks/drop", deliveries::forget_all))
             .service(post("/publish", console::publish))
             .service(post("/auth", console::authorize))
-            .default_service(web::to(async || DashboardError::UnknownPath.response()));
+            .default_service(web::to(async || refuse(ApiError::UnknownPath)));
         let mut page = web::scope("/dashboard").app_data(PAGE_ROUTE).service(api);
         let mut files = web::scope("").wrap(guarded(false)).service(file("", HTML, PAGE));
         // The page names its files and its API by where it is itself.
@@ -136,21 +136,25 @@ impl Dashboard {
         for (path, kind, text) in FILES {
             files = files.service(file(path, kind, text));
         }
-        page = page.service(files.default_service(web::to(async || DashboardError::UnknownPath.response())));
+        page = page.service(files.default_service(web::to(async || refuse(ApiError::UnknownPath))));
         routes.service(page);
     }
 
     fn app(&self, id: &str) -> Result<Arc<Hub>, DashboardError> {
-        self.0.broker.app(id).ok_or(DashboardError::UnknownApp)
+        self.0.broker.app(id).ok_or(ApiError::UnknownApp.into())
     }
 
     fn locks(&self) -> Result<&LockManager, DashboardError> {
-        self.0.broker.locks().ok_or(DashboardError::NoStore)
+        self.0.broker.locks().ok_or(ApiError::NoStore.into())
     }
 
     fn deliveries(&self) -> Result<&Deliveries, DashboardError> {
-        self.0.broker.deliveries().ok_or(DashboardError::NoStore)
+        self.0.broker.deliveries().ok_or(ApiError::NoStore.into())
     }
+}
+
+fn refuse(error: ApiError) -> HttpResponse {
+    DashboardError::from(error).response()
 }
 
 fn file(path: &'static str, kind: &'static str, text: &'static str) -> Resource {
@@ -162,7 +166,7 @@ where
     F: Handler<Args, Output: Responder + 'static>,
     Args: FromRequest + 'static,
 {
-    let other = || async || DashboardError::Method { allow: "GET" }.response();
+    let other = || async || refuse(ApiError::Method { allow: "GET" });
     web::resource(path).route(web::get().to(handler)).default_service(web::to(other()))
 }
 
@@ -171,7 +175,7 @@ where
     F: Handler<Args, Output: Responder + 'static>,
     Args: FromRequest + 'static,
 {
-    let other = || async || DashboardError::Method { allow: "POST" }.response();
+    let other = || async || refuse(ApiError::Method { allow: "POST" });
     web::resource(path).route(web::post().to(handler)).default_service(web::to(other()))
 }
 

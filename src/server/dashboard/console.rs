@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     cluster::NewPublication,
+    http::ApiError,
     protocol::{Signed, SocketId},
 };
 
@@ -35,7 +36,7 @@ pub(super) async fn publish(asked: Asked, body: Body<Event>) -> Answer {
         return Err(DashboardError::field("data", format!("must be JSON: {error}")));
     }
     if broker.is_short_of_memory() {
-        return Err(DashboardError::OverCapacity);
+        return Err(ApiError::OverCapacity.into());
     }
     let names = channels.iter().map(String::as_str).collect();
     broker.publish(&app, NewPublication { channels: names, event, data, socket_id: None })?;

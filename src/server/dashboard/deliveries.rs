@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     config::ListenerKind,
+    http::ApiError,
     lifecycle::{About, DeadId, endpoint_of, store::ConsumerRow},
 };
 
@@ -127,7 +128,7 @@ async fn about_one(asked: &Asked, which: &Which, about: About) -> Answer {
     let (app, id) = (which.app.as_str(), id("id", asked.segment("id"))?);
     asked.dashboard.app(app)?;
     if !asked.dashboard.deliveries()?.about_one(app, &id, about).await? {
-        return Err(DashboardError::UnknownDeadLetter);
+        return Err(ApiError::UnknownDeadLetter.into());
     }
     tracing::info!(app.id = app, webhook.id = %id, "{} dead letter {id} of app {app} from the dashboard", done(about));
     answer(&json!({ "count": 1, "more": false }))

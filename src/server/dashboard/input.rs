@@ -1,14 +1,15 @@
 //! What a request says: parameters and bodies. Every refusal names the field and its limit.
 
-use std::{collections::HashMap, future::Future, pin::Pin, time::Duration};
+use std::{collections::HashMap, future::Future, pin::Pin};
 
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev::Payload, web};
-use futures_util::StreamExt;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::{Instant, timeout_at};
 
 use super::{Dashboard, DashboardError};
-use crate::{http::HttpSettings, lifecycle::store::Fence};
+use crate::{
+    http::{ApiError, HttpSettings, read_body},
+    lifecycle::store::Fence,
+};
 
 /// Rows of one answer, unless the request says otherwise.
 const PAGE: usize = 100;
@@ -16,8 +17,6 @@ const PAGE: usize = 100;
 const MAX_PAGE: usize = 500;
 /// Most bytes of a text to search for.
 const MAX_SEARCH: usize = 200;
-/// How long a body may take.
-const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// How far into a list an answer may begin.
 const MAX_OFFSET: usize = 1_000_000;
 
@@ -39,7 +38,7 @@ impl FromRequest for Asked {
 
 impl Asked {
     fn of(request: &HttpRequest) -> Result<Self, DashboardError> {
-        let dashboard = request.app_data::<web::Data<Dashboard>>().ok_or(DashboardError::UnknownPath)?.clone();
+        let dashboard = request.app_data::<web::Data<Dashboard>>().ok_or(ApiError::NotConfigured)?.clone();
         let pairs = form_urlencoded(request.query_string());
         Ok(Self { dashboard, request: request.clone(), params: pairs })
     }
@@ -109,24 +108,10 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, DashboardError>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let max = request.app_data::<web::Data<HttpSettings>>().map_or(0, |settings| settings.max_request_bytes);
-        let mut payload = payload.take();
+        let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
-            let (mut body, mut received) = (web::BytesMut::new(), 0_usize);
-            let deadline = Instant::now() + TIME_LIMIT;
-            while let Some(chunk) = timeout_at(deadline, payload.next()).await.map_err(|_| DashboardError::BrokenBody)? {
-                let chunk = chunk.map_err(|_| DashboardError::BrokenBody)?;
-                received += chunk.len();
-                // What is beyond the limit is read away, up to a point: whoever still sends does not read the refusal.
-                if received <= max {
-                    body.extend_from_slice(&chunk);
-                } else if received > max.saturating_mul(4) {
-                    break;
-                }
-            }
-            if received > max {
-                return Err(DashboardError::BodyTooLarge { max });
-            }
+            let settings = request.app_data::<web::Data<HttpSettings>>().ok_or(ApiError::NotConfigured)?;
+            let body = read_body(payload, request.headers(), settings.max_request_bytes).await?;
             let text = if body.is_empty() { b"{}".as_slice() } else { &body };
             serde_json::from_slice(text).map(Self).map_err(DashboardError::Body)
         })

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     domain::LockState,
+    http::ApiError,
     lifecycle::{
         ForcedRelease,
         store::{Cursor, EventRow, LifecycleStore, LockQuery, LockRow, StoreError},
@@ -72,8 +73,8 @@ pub(super) async fn release(asked: Asked, body: Body<Whose>) -> Answer {
             tracing::info!(app.id = app, lock.fence = fence.0, "Released lock {fence} of app {app} from the dashboard");
             answer(&json!({ "released": true }))
         }
-        ForcedRelease::OverAlready => Err(DashboardError::LockOver),
-        ForcedRelease::Unknown => Err(DashboardError::UnknownLock),
+        ForcedRelease::OverAlready => Err(ApiError::LockOver.into()),
+        ForcedRelease::Unknown => Err(ApiError::UnknownLock.into()),
     }
 }
 
