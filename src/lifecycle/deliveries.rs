@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     listener::{Delivered, consumer_name, endpoint_of},
-    queries::within,
+    queries::answer_of,
     store::{ConsumerRow, DeadQuery, LifecycleStore, ParkReason, ParkedPlace, ParkedRow, Shard, StoreError, Timestamp},
 };
 
@@ -276,7 +276,7 @@ impl Deliveries {
     /// [`StoreError`], also when no answer comes in time; so do the others.
     pub(crate) async fn endpoints_of(&self, app: &str) -> Result<Vec<EndpointState>, StoreError> {
         let infos: Vec<EndpointInfo> = self.infos.read().iter().filter(|info| info.app == app).cloned().collect();
-        within(endpoint_states(&*self.store, &infos, Some(app))).await
+        answer_of(endpoint_states(&*self.store, &infos, Some(app))).await
     }
 
     /// Its dead letters behind one, of one endpoint or all.
@@ -288,12 +288,12 @@ impl Deliveries {
         limit: u32,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         let which = Among { app: Some(app.to_owned()), endpoint };
-        within(dead_letters(&*self.store, &which, after.map(|id| id.place(app)), limit)).await
+        answer_of(dead_letters(&*self.store, &which, after.map(|id| id.place(app)), limit)).await
     }
 
     /// One of them; false if there is none of that id.
     pub(crate) async fn about_one(&self, app: &str, id: &DeadId, about: About) -> Result<bool, StoreError> {
-        within(self.change(&id.place(app), about)).await
+        answer_of(self.change(&id.place(app), about)).await
     }
 
     /// Many of them; how many, and whether there are more.
@@ -306,7 +306,7 @@ impl Deliveries {
             if tokio::time::Instant::now() > deadline {
                 return Ok((changed, true));
             }
-            changed += u32::from(within(self.change(&letter.0.place(), about)).await?);
+            changed += u32::from(answer_of(self.change(&letter.0.place(), about)).await?);
         }
         Ok((changed, more))
     }

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OnceCell, watch};
 
 use super::{
-    queries::within,
+    queries::answer_of,
     store::{BootId, Incarnation, KeyClaim, KeyVerdict, LifecycleStore, Naming, NewNode, OpId, SqliteStore, StoreError, StoreLimits},
 };
 
@@ -148,7 +148,7 @@ impl Idempotency {
         let Own { store, node } = self.place().await?;
         let KeyedRequest { app, key, fingerprint, keep } = asked;
         let claim = KeyClaim { app, key, fingerprint, attempt: OpId::random(), keep, work: WORK };
-        let verdict = match within(store.claim_key(node, &claim)).await {
+        let verdict = match answer_of(store.claim_key(node, &claim)).await {
             Ok(_) if began.elapsed() > LATE => Err(StoreError::TimedOut(LATE)),
             answer => answer,
         };
@@ -213,13 +213,13 @@ impl Attempt {
     /// [`Unwritten`]: the publisher may hear it, and the store has to.
     pub(crate) async fn published(self, answer: &str) -> Result<(), Unwritten> {
         let since = Instant::now();
-        within(self.store.answer_key(&self.claim, answer)).await.map(drop).map_err(|error| Unwritten { attempt: self, since, error })
+        answer_of(self.store.answer_key(&self.claim, answer)).await.map(drop).map_err(|error| Unwritten { attempt: self, since, error })
     }
 
     /// Nothing was published: the key is free again. If the store does not answer, it is free when the time of the attempt is over.
     pub(crate) async fn give_back(self) {
         let Self { store, claim, _at_work, .. } = self;
-        if let Err(error) = within(store.give_back_key(&claim)).await {
+        if let Err(error) = answer_of(store.give_back_key(&claim)).await {
             tracing::debug!(app.id = claim.app, error = %error, "A key stays claimed for some seconds: {error}");
         }
     }
@@ -240,7 +240,7 @@ impl Unwritten {
         let Self { attempt: Attempt { store, claim, _at_work, .. }, since, mut error } = self;
         while error.is_retryable() && since.elapsed() < WORK {
             tokio::time::sleep(WRITE_AGAIN).await;
-            match within(store.answer_key(&claim, &answer)).await {
+            match answer_of(store.answer_key(&claim, &answer)).await {
                 Ok(_) => return,
                 Err(again) => error = again,
             }

@@ -51,7 +51,7 @@ pub(crate) use listeners::{
 pub use lock_manager::LockManager;
 pub(crate) use lock_manager::{Asking, LockSettings, NotTaken, Notices};
 pub(crate) use node::Node;
-pub(crate) use queries::ForcedRelease;
+pub(crate) use queries::{ForcedRelease, answer_of};
 pub(crate) use recorder::{Recorder, RecorderSettings, WatchedApp};
 pub(crate) use stats::{LaneStats, LockStats, PostStats};
 pub(crate) use tail::Reader;

@@ -37,7 +37,7 @@ impl LockManager {
     /// [`StoreError`], also when no answer comes in time.
     pub(crate) async fn locks_of(&self, app: &str, query: LockQuery) -> Result<Vec<LockRow>, StoreError> {
         let query = LockQuery { app: Some(app.to_owned()), ..query };
-        within(self.store().locks(&query)).await
+        answer_of(self.store().locks(&query)).await
     }
 
     /// All locks of an application's resource that are alive; several if they are shared.
@@ -45,7 +45,7 @@ impl LockManager {
     /// # Errors
     /// As [`Self::locks_of`].
     pub(crate) async fn locks_on(&self, app: &str, resource: &str) -> Result<Vec<LockRow>, StoreError> {
-        within(locks_on(&**self.store(), app, resource, LOCKS_AT_ONCE)).await
+        answer_of(locks_on(&**self.store(), app, resource, LOCKS_AT_ONCE)).await
     }
 
     /// What a connection of this node holds: resource, lock, and the channel it came with.
@@ -63,11 +63,11 @@ impl LockManager {
     /// # Errors
     /// As [`Self::locks_of`]; [`StoreError::Fenced`] while this node is not registered.
     pub(crate) async fn force_release_of(&self, app: &str, fence: Fence) -> Result<ForcedRelease, StoreError> {
-        let lock = within(self.store().lock(fence)).await?;
+        let lock = answer_of(self.store().lock(fence)).await?;
         match lock.filter(|lock| lock.app == app).map(|lock| lock.state) {
             None => Ok(ForcedRelease::Unknown),
             Some(LockState::Released) => Ok(ForcedRelease::OverAlready),
-            Some(LockState::Held | LockState::Grace) => match within(self.force_release(fence)).await? {
+            Some(LockState::Held | LockState::Grace) => match answer_of(self.force_release(fence)).await? {
                 true => Ok(ForcedRelease::Released),
                 false => Ok(ForcedRelease::OverAlready),
             },
@@ -80,11 +80,15 @@ impl LockManager {
     /// # Errors
     /// As [`Self::locks_of`]; [`StoreError::BadCursor`] for a place that this log does not have.
     pub(crate) async fn events_of(&self, app: &str, after: Option<Cursor>, limit: u32) -> Result<(Vec<EventRow>, Cursor), StoreError> {
-        within(events_of(&**self.store(), app, after, Page { limit, scan_for: SCAN_FOR })).await
+        answer_of(events_of(&**self.store(), app, after, Page { limit, scan_for: SCAN_FOR })).await
     }
 }
 
-pub(super) async fn within<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+/// What the store answers, or that it does not in time.
+///
+/// # Errors
+/// [`StoreError`].
+pub(crate) async fn answer_of<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     timeout(ANSWER_WITHIN, call).await.unwrap_or(Err(StoreError::TimedOut(ANSWER_WITHIN)))
 }
 

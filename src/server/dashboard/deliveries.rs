@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use super::{
     DashboardError,
     input::{Answer, Asked, Body, json as answer},
-    overview::{now, within},
+    overview::now,
 };
 use crate::{
     config::ListenerKind,
     http::ApiError,
-    lifecycle::{About, DeadId, endpoint_of, store::ConsumerRow},
+    lifecycle::{About, DeadId, answer_of, endpoint_of, store::ConsumerRow},
 };
 
 /// Longest name of a listener or an endpoint.
@@ -24,7 +24,7 @@ pub(super) async fn listeners(asked: Asked) -> Answer {
     let configured = &asked.dashboard.0.listeners;
     let store = asked.dashboard.locks()?.store();
     let mut shards: BTreeMap<String, Vec<ConsumerRow>> = BTreeMap::new();
-    for row in within(store.consumers()).await?.into_iter().filter(|row| endpoint_of(&row.name).is_none()) {
+    for row in answer_of(store.consumers()).await?.into_iter().filter(|row| endpoint_of(&row.name).is_none()) {
         shards.entry(row.name.clone()).or_default().push(row);
     }
     let kind = |name: &str| configured.iter().find(|(known, _)| known == name).map(|(_, kind)| kind.as_str());
@@ -59,7 +59,7 @@ pub(super) async fn parked(asked: Asked) -> Answer {
     if name.len() > MAX_NAME {
         return Err(DashboardError::field("name", format!("must have at most {MAX_NAME} bytes")));
     }
-    let rows = within(asked.dashboard.locks()?.store().parked(name, u32::try_from(limit).unwrap_or(u32::MAX))).await?;
+    let rows = answer_of(asked.dashboard.locks()?.store().parked(name, u32::try_from(limit).unwrap_or(u32::MAX))).await?;
     let rows = rows.iter().map(|row| {
         json!({
             "reason": row.reason, "attempts": row.attempts, "last_error": row.last_error, "parked_at": row.parked_at.to_rfc3339(),

@@ -6,13 +6,13 @@ use serde_json::json;
 use super::{
     DashboardError,
     input::{Answer, Asked, Body, has, json as answer},
-    overview::{now, within},
+    overview::now,
 };
 use crate::{
     domain::LockState,
     http::ApiError,
     lifecycle::{
-        ForcedRelease,
+        ForcedRelease, answer_of,
         store::{Cursor, EventRow, LifecycleStore, LockQuery, LockRow, StoreError},
     },
 };
@@ -88,7 +88,7 @@ pub(super) async fn events(asked: Asked) -> Answer {
             let cursor: Cursor = text.parse().map_err(|_| StoreError::BadCursor)?;
             locks.events_of(app, Some(cursor), u32::try_from(limit).unwrap_or(LAST_ENTRIES)).await?
         }
-        None => within(last_events(&**locks.store(), app, limit)).await?,
+        None => answer_of(last_events(&**locks.store(), app, limit)).await?,
     };
     answer(&json!({ "now": now(), "rows": rows, "next": next.to_string() }))
 }

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use tokio::{sync::Mutex, time::timeout};
 
 use super::{
-    Dashboard, DashboardError,
+    Dashboard,
     input::{Answer, Asked, json as answer},
 };
 use crate::{
     domain::{ConnState, EventSource, Hub, LockState},
     lifecycle::{
-        LockManager,
+        LockManager, answer_of,
         store::{NodeRow, NodeState, ParkReason, StoreCensus, StoreError, Timestamp},
     },
 };
@@ -177,7 +177,7 @@ fn node_name(locks: &LockManager, sample: Option<&Sample>) -> Option<String> {
 /// `GET api/nodes`: those that share the store, newest first.
 pub(super) async fn nodes(asked: Asked) -> Answer {
     let locks = asked.dashboard.locks()?;
-    let rows = within(locks.store().nodes()).await?;
+    let rows = answer_of(locks.store().nodes()).await?;
     let me = locks.incarnation();
     let nodes: Vec<Value> = rows
         .iter()
@@ -192,12 +192,6 @@ pub(super) async fn nodes(asked: Asked) -> Answer {
         })
         .collect();
     answer(&json!({ "now": now(), "nodes": nodes }))
-}
-
-/// An answer of the store, or the sentence that there is none.
-pub(super) async fn within<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, DashboardError> {
-    const ANSWER_WITHIN: Duration = Duration::from_secs(4);
-    Ok(timeout(ANSWER_WITHIN, call).await.unwrap_or(Err(StoreError::TimedOut(ANSWER_WITHIN)))?)
 }
 
 /// This machine's clock, so that a page can say how old things are whatever its own says.
