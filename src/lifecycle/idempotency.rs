@@ -13,7 +13,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
 use tokio::sync::{OnceCell, watch};
 
 use super::{
@@ -25,10 +24,8 @@ use super::{
 const WORK: Duration = Duration::from_secs(10);
 /// An attempt that was told so late that it may publish does not: somebody may be about to take over.
 const LATE: Duration = Duration::from_secs(5);
-/// How often keys whose time is over are deleted, where no node does that, and how many at once.
-const FORGET_EVERY: Duration = Duration::from_secs(60);
-/// See [`FORGET_EVERY`].
-pub(super) const FORGET_AT_ONCE: u32 = 5_000;
+/// Keys whose time is over that are deleted at once.
+const FORGET_AT_ONCE: u32 = 5_000;
 /// How long after a failure an answer is written again.
 const WRITE_AGAIN: Duration = Duration::from_millis(500);
 
@@ -44,7 +41,7 @@ enum Place {
     /// In the store of this node.
     OfNode { store: Arc<dyn LifecycleStore>, node: watch::Receiver<Option<Incarnation>> },
     /// In memory, for a broker without a store; made when the first key comes.
-    OfProcess { own: OnceCell<Own>, forgotten_at: Mutex<Instant> },
+    OfProcess(OnceCell<Own>),
 }
 
 #[derive(Clone)]
@@ -121,7 +118,7 @@ impl Idempotency {
 
     /// Keys in memory.
     pub(crate) fn of_process() -> Self {
-        Self::at(Place::OfProcess { own: OnceCell::new(), forgotten_at: Mutex::new(Instant::now()) })
+        Self::at(Place::OfProcess(OnceCell::new()))
     }
 
     fn at(place: Place) -> Self {
@@ -173,21 +170,7 @@ impl Idempotency {
                 let node = (*node.borrow()).ok_or(StoreError::Fenced)?;
                 Ok(Own { store: Arc::clone(store), node })
             }
-            Place::OfProcess { own, forgotten_at } => {
-                let own = own.get_or_try_init(Own::open).await?;
-                let is_due = {
-                    let mut forgotten_at = forgotten_at.lock();
-                    let is_due = forgotten_at.elapsed() >= FORGET_EVERY;
-                    if is_due {
-                        *forgotten_at = Instant::now();
-                    }
-                    is_due
-                };
-                if is_due {
-                    forget(&*own.store).await;
-                }
-                Ok(own.clone())
-            }
+            Place::OfProcess(own) => own.get_or_try_init(Own::open).await.cloned(),
         }
     }
 }

@@ -25,6 +25,7 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, MutexGuard};
 
+use self::keys::Keys;
 use super::{
     Ack, Answer, AppRow, AppTable, AppWrite, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, DataDirectory, DeadQuery, Delivery,
     EventRow, Fence, HeldHold, HoldDigest, Incarnation, KeyClaim, KeyVerdict, Lane, LifecycleStore, LockQuery, LockRow, Migrated,
@@ -51,6 +52,7 @@ pub struct SqliteStore {
     reader: Option<Mutex<SqliteConnection>>,
     limits: StoreLimits,
     directory: Option<DataDirectory>,
+    keys: Keys,
 }
 
 impl SqliteStore {
@@ -63,7 +65,14 @@ impl SqliteStore {
         let mut writer = SqliteConnection::connect_with(&file).await?;
         schema::prepare(&mut writer, migrations).await?;
         let reader = SqliteConnection::connect_with(&file.clone().read_only(true)).await?;
-        Ok(Self { writer: Mutex::new(writer), file: Some(file), reader: Some(Mutex::new(reader)), limits, directory: Some(directory) })
+        Ok(Self {
+            writer: Mutex::new(writer),
+            file: Some(file),
+            reader: Some(Mutex::new(reader)),
+            limits,
+            directory: Some(directory),
+            keys: Keys::on_disk(),
+        })
     }
 
     /// Opens a database to look at, beside the process that has it. Nothing can be written.
@@ -87,7 +96,14 @@ impl SqliteStore {
     async fn open_beside(file: SqliteConnectOptions) -> Result<Self, StoreError> {
         let mut connection = SqliteConnection::connect_with(&file).await?;
         schema::check(&mut connection).await?;
-        Ok(Self { writer: Mutex::new(connection), file: Some(file), reader: None, limits: StoreLimits::default(), directory: None })
+        Ok(Self {
+            writer: Mutex::new(connection),
+            file: Some(file),
+            reader: None,
+            limits: StoreLimits::default(),
+            directory: None,
+            keys: Keys::on_disk(),
+        })
     }
 
     /// Brings the schema up to date, and nothing else.
@@ -106,7 +122,7 @@ impl SqliteStore {
     pub async fn in_memory(limits: StoreLimits) -> Result<Self, StoreError> {
         let mut writer = SqliteConnection::connect_with(&SqliteConnectOptions::new().in_memory(true).foreign_keys(true)).await?;
         schema::prepare(&mut writer, Migrations::Apply).await?;
-        Ok(Self { writer: Mutex::new(writer), file: None, reader: None, limits, directory: None })
+        Ok(Self { writer: Mutex::new(writer), file: None, reader: None, limits, directory: None, keys: Keys::in_memory() })
     }
 
     /// The data directory, if there is one.
@@ -326,7 +342,7 @@ impl LifecycleStore for SqliteStore {
     }
 
     fn claim_key<'a>(&'a self, by: Incarnation, claim: &'a KeyClaim) -> StoreFuture<'a, KeyVerdict> {
-        Box::pin(async move { keys::claim(&mut *self.writer().await, by, claim).await })
+        Box::pin(async move { self.keys.claim(&mut *self.writer().await, by, claim).await })
     }
 
     fn answer_key<'a>(&'a self, claim: &'a KeyClaim, answer: &'a str) -> StoreFuture<'a, bool> {
@@ -338,8 +354,7 @@ impl LifecycleStore for SqliteStore {
     }
 
     fn forget_keys(&self, limit: u32) -> StoreFuture<'_, u64> {
-        let most = if self.file.is_some() { None } else { Some(keys::MOST_IN_MEMORY) };
-        Box::pin(async move { keys::forget(&mut *self.writer().await, limit, most).await })
+        Box::pin(async move { self.keys.forget(&mut *self.writer().await, limit).await })
     }
 
     fn consumers(&self) -> StoreFuture<'_, Vec<ConsumerRow>> {

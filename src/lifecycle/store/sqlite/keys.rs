@@ -1,17 +1,52 @@
 //! Keys of publishes that are to be done once.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use sqlx::{Connection, SqliteConnection};
 
 use super::consumers::ms;
 use crate::lifecycle::store::{Incarnation, KeyClaim, KeyVerdict, StoreError, Timestamp};
 
 /// Keys that are kept of all applications together where they are kept in memory.
-pub(super) const MOST_IN_MEMORY: u32 = 100_000;
+const MOST_IN_MEMORY: u32 = 100_000;
+/// So many claims may pass before that bound is kept again.
+const KEEP_EVERY: u32 = 1_000;
+
+/// How many keys may be there.
+#[derive(Debug)]
+pub(super) struct Keys {
+    /// On disk there is no bound but their time.
+    most: Option<u32>,
+    claims: AtomicU32,
+}
+
+impl Keys {
+    pub(super) fn on_disk() -> Self {
+        Self { most: None, claims: AtomicU32::new(0) }
+    }
+
+    pub(super) fn in_memory() -> Self {
+        Self { most: Some(MOST_IN_MEMORY), ..Self::on_disk() }
+    }
+
+    pub(super) async fn claim(&self, connection: &mut SqliteConnection, by: Incarnation, key: &KeyClaim) -> Result<KeyVerdict, StoreError> {
+        let verdict = claim(connection, by, key).await?;
+        // There is no time to wait for somebody who tidies up.
+        if self.most.is_some() && self.claims.fetch_add(1, Ordering::Relaxed) % KEEP_EVERY == KEEP_EVERY - 1 {
+            self.forget(connection, 2 * KEEP_EVERY).await?;
+        }
+        Ok(verdict)
+    }
+
+    pub(super) async fn forget(&self, connection: &mut SqliteConnection, limit: u32) -> Result<u64, StoreError> {
+        forget(connection, limit, self.most).await
+    }
+}
 
 /// A key that is there: fingerprint, attempt, claimed at, answer, and whether its node lives.
 type Row = (Vec<u8>, uuid::Uuid, i64, Option<String>, bool);
 
-pub(super) async fn claim(connection: &mut SqliteConnection, by: Incarnation, claim: &KeyClaim) -> Result<KeyVerdict, StoreError> {
+async fn claim(connection: &mut SqliteConnection, by: Incarnation, claim: &KeyClaim) -> Result<KeyVerdict, StoreError> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let lives = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM node WHERE incarnation = ?1 AND state IN ('alive', 'draining'))");
     if !lives.bind(by.0).fetch_one(&mut *transaction).await? {
@@ -77,7 +112,7 @@ pub(super) async fn give_back(connection: &mut SqliteConnection, claim: &KeyClai
 }
 
 /// Those whose time is over, and the oldest of those beyond `most`.
-pub(super) async fn forget(connection: &mut SqliteConnection, limit: u32, most: Option<u32>) -> Result<u64, StoreError> {
+async fn forget(connection: &mut SqliteConnection, limit: u32, most: Option<u32>) -> Result<u64, StoreError> {
     let mut until = Timestamp::now().0;
     if let Some(most) = most {
         let first_beyond = sqlx::query_scalar("SELECT expires_at FROM idempotency ORDER BY expires_at DESC LIMIT 1 OFFSET ?1");
