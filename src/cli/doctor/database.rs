@@ -5,14 +5,12 @@ use std::time::Duration;
 use super::report::{Report, chain};
 use crate::{
     config::{Settings, StoreKind},
-    lifecycle::store::{Diagnosis, PostgresStore, StoreError},
+    lifecycle::store::{Diagnosis, PostgresOptions, PostgresStore, StoreError},
     server::store::{self, Access, OpenError, StoreTarget},
 };
 
 /// How long a ring may take to be heard.
 const HEARD_WITHIN: Duration = Duration::from_secs(3);
-/// Sessions that one broker opens: four lanes, four for single kinds of work, four readers, four listeners, one that listens.
-const SESSIONS: i64 = 17;
 /// Lacking rights that are named one by one.
 const NAMED: usize = 3;
 /// A clock that is further off than a database's usually is, in milliseconds.
@@ -149,12 +147,12 @@ fn judge(report: &mut Report, settings: &Settings, found: &Diagnosis) {
 }
 
 fn sessions(report: &mut Report, found: &Diagnosis) {
-    let free = found.free_sessions;
-    if free < SESSIONS {
+    let (free, wanted) = (found.free_sessions, PostgresOptions::new("").sessions());
+    if free < i64::from(wanted) {
         let how = "raise max_connections, or the role's CONNECTION LIMIT";
-        report.warn("sessions", format!("{free} more are free; a broker that is started now takes up to {SESSIONS}: {how}"));
+        report.warn("sessions", format!("{free} more are free; a broker that is started now takes up to {wanted}: {how}"));
     } else {
-        report.ok("sessions", format!("{free} more are free; a broker takes up to {SESSIONS}"));
+        report.ok("sessions", format!("{free} more are free; a broker takes up to {wanted}"));
     }
 }
 

@@ -44,8 +44,7 @@ async fn ask(url: &SecretUrl) -> (Verdict, String) {
         Ok(client) => client,
         Err(error) => return failed(format!("the certificates of this system's authorities (package ca-certificates): {}", chain(&error))),
     };
-    let is_far = url.host_str().is_some_and(|host| host != "localhost" && host.parse::<IpAddr>().is_ok_and(|ip| !ip.is_loopback()));
-    let unencrypted = if url.scheme() == "http" && is_far { "; without TLS, anybody on the way can read it" } else { "" };
+    let unencrypted = if url.scheme() == "http" && is_far(&url) { "; without TLS, anybody on the way can read it" } else { "" };
     match client.head(url).send().await {
         Ok(answer) if answer.status().is_redirection() => {
             (Verdict::Warn, format!("answers {}: redirects are not followed, name where it leads", answer.status().as_u16()))
@@ -57,5 +56,31 @@ async fn ask(url: &SecretUrl) -> (Verdict, String) {
         // The address is shown already, without what is secret in it.
         Err(error) if error.is_timeout() => failed(format!("no answer within {PATIENCE:?}")),
         Err(error) => failed(chain(&error.without_url())),
+    }
+}
+
+/// Whether others are on the way. A name without a dot is one of this machine or its network, as those of containers are.
+fn is_far(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host.parse::<IpAddr>().map_or_else(|_| host.contains('.'), |ip| !ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_a_dot_and_addresses_of_others_are_far() {
+        for (host, expected) in [
+            ("shop.example", true),
+            ("10.0.0.7", true),
+            ("[2001:db8::1]", true),
+            ("localhost", false),
+            ("127.0.0.1", false),
+            ("[::1]", false),
+            ("web", false),
+        ] {
+            assert_eq!(is_far(&Url::parse(&format!("http://{host}:8000/hook")).unwrap()), expected, "{host}");
+        }
     }
 }

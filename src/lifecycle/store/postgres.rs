@@ -37,6 +37,8 @@ use super::{
 
 /// How long a listener's statement may take, and how long it may wait for a connection.
 const LISTENER_PATIENCE: Duration = Duration::from_secs(30);
+/// Connections of a single kind of work: heartbeat, housekeeping, ringing, recording.
+const SLOTS: u32 = 4;
 
 /// Locks, holds and the log in PostgreSQL, shared by all nodes that name the same database.
 #[derive(Debug)]

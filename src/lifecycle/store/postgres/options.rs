@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lifecycle::store::{Migrations, StoreLimits};
+use crate::lifecycle::store::{Lane, Migrations, StoreLimits};
 
 /// How to reach the database.
 #[derive(Clone, Debug)]
@@ -41,5 +41,12 @@ impl PostgresOptions {
             readers: 4,
             listeners: 4,
         }
+    }
+
+    /// Most sessions that a store opens: its lanes, [`super::SLOTS`] for single kinds of work, the pools for reads, for keys of publishes and
+    /// for listeners, and the one that listens.
+    pub(crate) fn sessions(&self) -> u32 {
+        let (readers, listeners) = (self.readers.max(1), self.listeners.max(1));
+        u32::from(Lane::COUNT) + super::SLOTS + 2 * readers + listeners + 1
     }
 }
