@@ -111,21 +111,11 @@ impl AppDraft {
             // A list of tables; it could be read, or it would have been refused.
             None => structured(text).unwrap_or(toml::Value::Array(Vec::new())),
         };
-        let (group, name) = key.rsplit_once('.').unwrap_or(("", key));
-        let table = match group {
-            "" => &mut self.0,
-            group => {
-                let entry = self.0.entry(group).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-                if !entry.is_table() {
-                    *entry = toml::Value::Table(toml::Table::new());
-                }
-                match entry {
-                    toml::Value::Table(table) => table,
-                    _ => return Ok(()),
-                }
-            }
+        let (name, value) = match key.rsplit_once('.') {
+            None => (key, value),
+            Some((group, name)) => (group, toml::Value::Table(toml::Table::from_iter([(name.to_owned(), value)]))),
         };
-        table.insert(name.to_owned(), value);
+        self.merge(toml::Table::from_iter([(name.to_owned(), value)]));
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use crate::{
 
 /// How often a change is tried again that somebody else was faster than.
 const ATTEMPTS: usize = 5;
-/// The longest secret that is read from a file.
+/// Bytes that are read of a secret's file: more than a secret may have.
 const MAX_SECRET: u64 = 4_096;
 
 /// The table, and the configuration beside it.
@@ -59,10 +59,7 @@ impl AppsTable {
 
     pub(super) async fn get(&self, id: &str) -> Result<AppRow, CliError> {
         let found = self.rows().await?.into_iter().find(|row| row.id == id);
-        found.ok_or_else(|| match self.settings.apps.iter().any(|app| app.id == id) {
-            true => CliError::NotThere(format!("application {} is one of the configuration: change it there", printable(id))),
-            false => CliError::NotThere(format!("there is no application {} in the table", printable(id))),
-        })
+        found.ok_or_else(|| self.missing(id))
     }
 
     /// Why a broker would not serve it.
@@ -110,8 +107,15 @@ impl AppsTable {
         Err(CliError::NotThere(format!("application {} is being changed by others all the time: try again", printable(id))))
     }
 
-    pub(super) async fn delete(&self, id: &str) -> Result<bool, CliError> {
-        Ok(self.store.delete_app(id).await?)
+    pub(super) async fn delete(&self, id: &str) -> Result<(), CliError> {
+        if self.store.delete_app(id).await? { Ok(()) } else { Err(self.missing(id)) }
+    }
+
+    fn missing(&self, id: &str) -> CliError {
+        match self.settings.apps.iter().any(|app| app.id == id) {
+            true => CliError::NotThere(format!("application {} is one of the configuration: change it there", printable(id))),
+            false => CliError::NotThere(format!("there is no application {} in the table", printable(id))),
+        }
     }
 }
 
