@@ -6,7 +6,7 @@
 mod webhooks;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
@@ -150,7 +150,8 @@ impl TableApps {
     }
 
     async fn take_up(&mut self, rows: Vec<AppRow>) -> Result<(), StoreError> {
-        let gone: Vec<String> = self.rows.keys().filter(|id| rows.iter().all(|row| row.id != **id)).cloned().collect();
+        let there: HashSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+        let gone: Vec<String> = self.rows.keys().filter(|id| !there.contains(id.as_str())).cloned().collect();
         for id in gone {
             if self.rows.remove(&id).is_some_and(|seen| seen.served) {
                 tracing::info!(app.id = id, "Application {id} was deleted from the table: it is served no more");
