@@ -432,7 +432,7 @@ fn bad_input_gets_a_sentence_that_names_the_field_and_its_limit() {
         ("channels?app=app-id&limit=-1", 400, "limit must be a number from 1 to 500"),
         ("channels?app=app-id&offset=1000001", 400, "offset must be a number from 0 to 1000000"),
         ("channels?app=app-id&sort=luck", 400, "sort must be name, subscribers, rate or events"),
-        ("channels?app=app-id&kind=or", 400, "kind must be public"),
+        ("channels?app=app-id&kind=or", 400, "kind must be one of public, private,"),
         ("connections?app=app-id&sort=luck", 400, "sort must be newest"),
         ("channel?app=app-id", 400, "name is required"),
         ("channel?app=app-id&name=a%20b", 400, "name is no channel name"),

@@ -33,7 +33,9 @@ const MOST_NAMED: usize = 200;
 const MOST_CACHED: usize = 10_000;
 
 const ORDERS: &str = "must be name, subscribers, rate or events";
-const KINDS: &str = "must be public, private, private-encrypted, presence, cache, private-cache, private-encrypted-cache or presence-cache";
+/// As [`crate::protocol::ChannelKind::as_str`] has them.
+const KINDS: [&str; 8] =
+    ["public", "private", "private-encrypted", "presence", "cache", "private-cache", "private-encrypted-cache", "presence-cache"];
 
 /// The last list of each application.
 #[derive(Debug, Default)]
@@ -59,7 +61,12 @@ struct Line {
 
 impl ChannelLists {
     async fn of(&self, hub: &Hub) -> Arc<List> {
-        let place = Arc::clone(self.0.lock().entry(Arc::clone(&hub.app().id)).or_default());
+        let place = {
+            let mut lists = self.0.lock();
+            // Those that nobody looks at any more, whose applications may be gone; one that is being made is locked.
+            lists.retain(|_, place| place.try_lock().map_or(true, |list| list.as_ref().is_some_and(|list| list.is_of_use())));
+            Arc::clone(lists.entry(Arc::clone(hub.id())).or_default())
+        };
         // Whoever comes while a list is made waits for that one.
         let mut last = place.lock().await;
         if let Some(list) = last.as_ref().filter(|list| list.at.elapsed() < FRESH_FOR) {
@@ -72,6 +79,11 @@ impl ChannelLists {
 }
 
 impl List {
+    /// Whether the next one can be compared with it.
+    fn is_of_use(&self) -> bool {
+        self.at.elapsed() <= RATE_OVER
+    }
+
     async fn make(hub: &Hub, before: Option<&Self>) -> Self {
         let (mut glances, mut complete) = (Vec::new(), true);
         for part in 0.. {
@@ -85,7 +97,7 @@ impl List {
         }
         let at = Instant::now();
         glances.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        let before = before.filter(|before| at.duration_since(before.at) <= RATE_OVER);
+        let before = before.filter(|before| before.is_of_use());
         Self { at, rows: rated(glances, before, at), complete }
     }
 }
@@ -134,8 +146,8 @@ pub(super) async fn list(asked: Asked) -> Answer {
     let hub = asked.dashboard.app(asked.required("app")?)?;
     let (search, page) = (asked.search()?, asked.page()?);
     let kind = asked.param("kind");
-    if kind.is_some_and(|kind| !KINDS.split([' ', ',']).any(|known| known == kind && !matches!(kind, "must" | "be" | "or"))) {
-        return Err(DashboardError::field("kind", KINDS));
+    if kind.is_some_and(|kind| !KINDS.contains(&kind)) {
+        return Err(DashboardError::field("kind", format!("must be one of {}", KINDS.join(", "))));
     }
     let order: fn(&&Line, &&Line) -> Ordering = match asked.param("sort").unwrap_or("subscribers") {
         "name" => by_name,
