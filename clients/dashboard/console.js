@@ -58,11 +58,11 @@ class Socket {
       clearTimeout(this.#silence);
       this.id = null;
       if (this.#stopped) return;
-      const code_ = refusal?.code ?? closed;
+      const verdict = refusal?.code ?? closed;
       const message = refusal?.message || reason || (closed === 1006 ? 'the broker does not answer' : 'closed');
-      if (code_ >= 4000 && code_ < 4100) {
+      if (verdict >= 4000 && verdict < 4100) {
         const hint = /origin/i.test(message) ? ' Add the address of this page to apps[].allowed_origins.' : '';
-        this.#tell.state('refused', `Refused: ${code_} ${message}.${hint}`);
+        this.#tell.state('refused', `Refused: ${verdict} ${message}.${hint}`);
         return;
       }
       this.#attempts += 1;
@@ -143,7 +143,7 @@ function sender(app, channel) {
   return { element: form, names };
 }
 
-export function console_({ now, app, failed }, params) {
+export function console_({ now, app }, params) {
   const wanted = new Map();
   let [entries, paused, missed, search, shownOnce] = [[], false, 0, '', false];
   let socket = null;
@@ -273,7 +273,8 @@ export function console_({ now, app, failed }, params) {
       paintChips();
       add({ event: 'subscribed', channel, text, tone: 'good' });
     } else if (event === 'pusher:subscription_error') {
-      wanted.set(channel, 'refused');
+      // It may have been given up meanwhile.
+      if (wanted.has(channel)) wanted.set(channel, 'refused');
       paintChips();
       say(trouble, `${channel}: ${data?.error ?? 'refused'}`);
       add({ event: 'refused', channel, text, tone: 'bad' });
@@ -304,6 +305,5 @@ export function console_({ now, app, failed }, params) {
     if (next.send) send.names.value = next.send;
   };
   if (params.listen) listen(params.listen).catch((error) => toast(error.message, 'bad'));
-  void failed;
   return { element, moved, stop: () => socket?.stop() };
 }

@@ -7,7 +7,7 @@ export function h(tag, props = {}, ...children) {
   return fill(document.createElement(tag), props, children);
 }
 
-function svg(tag, props = {}, ...children) {
+export function svg(tag, props = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), props, children);
 }
 
@@ -39,8 +39,6 @@ export function set(element, ...children) {
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
-
-export { svg };
 
 // Icons: 20 by 20, drawn with lines.
 const ICONS = {
@@ -190,7 +188,7 @@ export function select(label, value, options, on) {
 
 // Dialogs and words at the edge
 
-function dialog(className, label) {
+export function dialog(className, label) {
   const element = h('dialog', { class: className, 'aria-label': label });
   element.addEventListener('close', () => element.remove());
   element.addEventListener('click', (event) => event.target === element && element.close());
@@ -238,5 +236,3 @@ export function toast(text, tone = '') {
   toasts.append(element);
   setTimeout(() => element.remove(), tone === 'bad' ? 8000 : 4000);
 }
-
-export { dialog };

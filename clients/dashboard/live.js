@@ -129,7 +129,7 @@ async function connection(id, app, go) {
 }
 
 /** Shows a sheet again and again while it is open, unless somebody is about to press something. */
-export function follow(sheet, show, every = 3000) {
+function follow(sheet, show, every = 3000) {
   const poll = new Poll(async (signal) => {
     if (!sheet.body.contains(document.activeElement) || document.activeElement === sheet.body) await show(signal);
   }, every, (error) => {
@@ -144,7 +144,7 @@ export function follow(sheet, show, every = 3000) {
 
 const KINDS = ['public', 'private', 'presence', 'private-encrypted', 'cache', 'private-cache', 'presence-cache', 'private-encrypted-cache'];
 
-export const kindOf = (kind) => badge(kind, { public: '', private: 'violet', presence: 'teal', 'private-encrypted': 'violet' }[kind.replace(/-?cache$/, '') || 'public'] ?? '');
+const kindOf = (kind) => badge(kind, { public: '', private: 'violet', presence: 'teal', 'private-encrypted': 'violet' }[kind.replace(/-?cache$/, '') || 'public'] ?? '');
 
 export function channels({ app, failed, go }, params) {
   return list({
@@ -170,7 +170,7 @@ export function channels({ app, failed, go }, params) {
   });
 }
 
-export function channel(name, app, go) {
+function channel(name, app, go) {
   const sheet = drawer(name, 'Channel');
   let last = null;
   follow(sheet, async (signal) => {
@@ -205,5 +205,3 @@ export function channel(name, app, go) {
     );
   });
 }
-
-export { connection };

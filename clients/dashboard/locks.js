@@ -43,7 +43,7 @@ export function locks({ now, app, failed, go }, params) {
   };
   const releaser = (lock) => button('Release', { kind: 'small', 'aria-label': `Release ${lock.resource}, fence ${lock.fence}`, data: { release: String(lock.fence) }, on: () => release(lock) });
   const table = new Table({
-    label: 'Locks', source, key: (lock) => lock.fence, phoneHeight: 80,
+    label: 'Locks', source, key: (lock) => lock.fence, phoneHeight: 92,
     open: (lock) => {
       const sheet = drawer(lock.resource, 'Lock');
       set(sheet.body, 
@@ -70,9 +70,9 @@ export function locks({ now, app, failed, go }, params) {
       { name: 'Resource', width: 'minmax(140px, 2fr)', phone: 'a', cell: (lock) => code(lock.resource) },
       { name: 'Principal', width: 'minmax(120px, 1.6fr)', phone: 'c', cell: (lock) => h('strong', { class: 'clip', title: lock.principal }, lock.principal) },
       { name: 'State', width: '150px', phone: 'b', cell: stateOf },
-      { name: 'Fence', width: '90px', end: true, cell: (lock) => h('code', {}, String(lock.fence)) },
+      { name: 'Fence', width: '90px', end: true, phone: 'e', cell: (lock) => h('code', {}, String(lock.fence)) },
       { name: 'Connections', wide: true, width: '110px', end: true, cell: (lock) => h('span', { title: lock.holders.map((holder) => holder.socket_id).join('\n') }, count(lock.holders.length)) },
-      { name: 'Age', width: '110px', end: true, phone: 'e', cell: (lock) => when(lock.acquired_at) },
+      { name: 'Age', width: '110px', end: true, phone: 'f', cell: (lock) => when(lock.acquired_at) },
       { name: '', width: '96px', end: true, phone: 'd', cell: releaser },
     ],
   });

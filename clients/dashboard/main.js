@@ -1,7 +1,7 @@
 // The frame around the views: who may look, which application, which view, and whether the broker answers.
 
 import { Poll, Refused, Unreachable, get, session } from './api.js';
-import { button, count, dialog, h, icon, iconButton, put, say, searchField, set, when } from './dom.js';
+import { button, count, dialog, h, icon, iconButton, put, say, set, when } from './dom.js';
 import { Rates, overview } from './overview.js';
 import { channels, connections } from './live.js';
 import { locks } from './locks.js';
@@ -151,15 +151,11 @@ async function beat(signal) {
 
 // The frame
 
-const context = () => ({ now, app, rates, failed, go, searchIn });
+const context = () => ({ now, app, rates, failed, go });
 
 function go(id, params = {}) {
   const query = new URLSearchParams(Object.entries(params).filter(([, value]) => value)).toString();
   location.hash = `/${id}${query ? `?${query}` : ''}`;
-}
-
-function searchIn(label, value, on) {
-  return searchField(label, value, on);
 }
 
 function here() {

@@ -150,8 +150,9 @@ export class Cursors {
 }
 
 /**
- * A table of rows of one height. Columns: `{ name, width, cell(row), end, phone }`; `phone` is the corner of the card (`a` to `d`) that the
- * cell has on a phone, where cells without one are left out; those that are `wide` are left out on a tablet.
+ * A table of rows of one height. Columns: `{ name, width, cell(row), end, phone }`; `phone` is the place that the cell has in the card of a
+ * phone: a corner (`a` to `d`), or in a third line (`e` and `f`), there with the name of its column. Cells without one are left out, on a
+ * tablet those that are `wide`.
  */
 export class Table {
   #columns;
@@ -256,7 +257,7 @@ export class Table {
       element.tabIndex = 0;
       element.addEventListener('click', (event) => !event.target.closest('button, a') && line.row && this.#open(line.row));
     }
-    set(element, this.#columns.map((column) => h('div', { role: 'gridcell', class: `cell ${column.end ? 'end' : ''}`, data: marks(column) }, row === undefined ? h('span', { class: 'bone' }) : column.cell(row))));
+    set(element, this.#columns.map((column) => h('div', { role: 'gridcell', class: `cell ${column.end ? 'end' : ''}`, data: { ...marks(column), name: column.name } }, row === undefined ? h('span', { class: 'bone' }) : column.cell(row))));
   }
 
   #keys(event) {

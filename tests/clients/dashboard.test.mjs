@@ -372,7 +372,7 @@ suite('for everybody', () => {
   });
 
   test('on a phone nothing hangs over the edge', async (t) => {
-    await holder(t, 13, 'a-user-with-a-name-that-is-much-too-long-for-any-phone-in-the-world-and-goes-on');
+    const { fence } = await holder(t, 13, 'a-user-with-a-name-that-is-much-too-long-for-any-phone-in-the-world-and-goes-on');
     const raw = await RawSocket.established(t, broker);
     await raw.subscribe(`a-channel-${'with-a-long-name-'.repeat(9)}`);
     const page = await view(t, 'overview', { viewport: { width: 390, height: 844 }, hasTouch: true });
@@ -384,6 +384,11 @@ suite('for everybody', () => {
       assert.equal(await page.evaluate('document.querySelector(".page").scrollWidth - document.querySelector(".page").clientWidth'), 0, `${name}, inside`);
     }
     await page.locator('nav [data-view="locks"]').click();
+    const shown = (name) => row(page, 'order:13').locator(`[data-name="${name}"]`);
+    assert.equal(await shown('Fence').innerText(), String(fence));
+    for (const name of ['Fence', 'Age', 'State', 'Principal']) assert.ok(await shown(name).isVisible(), name);
+    const inside = await row(page, 'order:13').evaluate((line) => [...line.children].every((cell) => cell.getBoundingClientRect().bottom <= line.getBoundingClientRect().bottom));
+    assert.ok(inside, 'each line within its row');
     await row(page, 'order:13').click({ position: { x: 40, y: 14 } });
     await appears('the sheet', page.locator('dialog.drawer[open]'));
     assert.equal(await page.evaluate('document.querySelector("dialog").getBoundingClientRect().width'), 390, 'it has the whole width');
