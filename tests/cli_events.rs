@@ -68,6 +68,21 @@ fn the_log_is_listed_from_the_oldest_entry_and_goes_on_after_a_cursor() {
 }
 
 #[test]
+fn columns_are_as_wide_as_what_stands_in_them() {
+    for place in Place::both() {
+        place.stored.hold(APP.id, "order:1", 1);
+        place.stored.hold(APP.id, &format!("order:{}", "9".repeat(60)), 2);
+        let table = place.ok(&["events", "list"]);
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), 3, "{table}");
+        for head in ["PRINCIPAL", "FENCE"] {
+            let at = lines[0].find(head).unwrap();
+            assert!(lines.iter().all(|line| line[..at].ends_with("  ") && !line[at..].starts_with(' ')), "{table}");
+        }
+    }
+}
+
+#[test]
 fn entries_are_found_by_app_resource_and_type() {
     for place in Place::both() {
         place.stored.hold(APP.id, "order:1", 1);

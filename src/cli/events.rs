@@ -94,11 +94,18 @@ pub(super) fn run(command: EventsCommand) -> Result<(), CliError> {
 async fn list(store: &Arc<dyn LifecycleStore>, args: &ListArgs) -> Result<(), CliError> {
     let mut place = start(store, &args.selection).await?.unwrap_or_else(|| Cursor::start(store.shards()));
     let mut left = args.limit.unwrap_or(u64::MAX);
-    if args.selection.head()? == Reader::Gone {
-        return Ok(());
-    }
+    let mut lines = Lines::new(args.selection.json);
+    let mut has_head = false;
     'log: loop {
         let (batch, next) = store.events_after(&place, BATCH).await?;
+        batch
+            .iter()
+            .filter(|event| args.selection.takes(event))
+            .take(usize::try_from(left).unwrap_or(usize::MAX))
+            .for_each(|event| lines.fit(event));
+        if !std::mem::replace(&mut has_head, true) && lines.head()? == Reader::Gone {
+            return Ok(());
+        }
         if batch.is_empty() {
             break;
         }
@@ -107,7 +114,7 @@ async fn list(store: &Arc<dyn LifecycleStore>, args: &ListArgs) -> Result<(), Cl
             if !args.selection.takes(&event) {
                 continue;
             }
-            if args.selection.print(&event)? == Reader::Gone {
+            if lines.print(&event)? == Reader::Gone {
                 return Ok(());
             }
             left -= 1;
@@ -153,47 +160,73 @@ impl Selection {
             && self.resource.as_ref().is_none_or(|resource| *resource == event.resource)
             && self.event_type.as_ref().is_none_or(of_type)
     }
+}
+
+/// How entries are printed: as JSON, or in columns of usual widths that grow with what comes, since what is still to come is not known.
+#[derive(Debug)]
+pub(super) struct Lines {
+    json: bool,
+    widths: [usize; 8],
+}
+
+impl Lines {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json, widths: [24, 7, 16, 8, 16, 16, 5, 0] }
+    }
+
+    /// Makes room for an entry that is printed later.
+    pub(super) fn fit(&mut self, event: &EventRow) {
+        if !self.json {
+            self.grow(&cells(event));
+        }
+    }
+
+    fn grow(&mut self, cells: &[String; 8]) {
+        for (width, cell) in self.widths.iter_mut().zip(cells) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
 
     /// Prints what the columns are, if there are any.
     pub(super) fn head(&self) -> Result<Reader, CliError> {
         if self.json {
-            Ok(Reader::There)
-        } else {
-            print(&columns(["AT", "PLACE", "TYPE", "APP", "RESOURCE", "PRINCIPAL", "FENCE", "CAUSE"]))
+            return Ok(Reader::There);
         }
+        print(&self.line(&["AT", "PLACE", "TYPE", "APP", "RESOURCE", "PRINCIPAL", "FENCE", "CAUSE"].map(str::to_owned)))
     }
 
     /// Prints an entry as a line.
-    pub(super) fn print(&self, event: &EventRow) -> Result<Reader, CliError> {
+    pub(super) fn print(&mut self, event: &EventRow) -> Result<Reader, CliError> {
         if self.json {
             return print(&json_line(event)?);
         }
-        print(&columns([
-            &event.at.to_rfc3339(),
-            &format!("{}/{}", event.shard, event.position),
-            &event.event_type,
-            &event.app,
-            &event.resource,
-            &text(event.principal.as_ref()),
-            &text(event.fence),
-            &cause(event),
-        ]))
+        let cells = cells(event);
+        self.grow(&cells);
+        print(&self.line(&cells))
     }
+
+    fn line(&self, cells: &[String; 8]) -> String {
+        let padded: Vec<String> = cells.iter().zip(self.widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        padded.join("  ").trim_end().to_owned() + "\n"
+    }
+}
+
+fn cells(event: &EventRow) -> [String; 8] {
+    let cells = [
+        event.at.to_rfc3339(),
+        format!("{}/{}", event.shard, event.position),
+        event.event_type.clone(),
+        event.app.clone(),
+        event.resource.clone(),
+        text(event.principal.as_ref()),
+        text(event.fence),
+        cause(event),
+    ];
+    cells.map(|cell| if cell.is_empty() { "-".to_owned() } else { printable(&cell) })
 }
 
 fn cause(event: &EventRow) -> String {
     text(event.cause.map(|cause| if event.after_grace { format!("{cause}, after grace") } else { cause.to_string() }))
-}
-
-/// A line whose columns have usual widths: what is still to come is not known.
-fn columns(cells: [&str; 8]) -> String {
-    const WIDTHS: [usize; 7] = [24, 7, 16, 8, 16, 16, 5];
-    let cells = cells.map(|cell| if cell.is_empty() { "-".to_owned() } else { printable(cell) });
-    let padded = cells.iter().enumerate().map(|(n, cell)| match WIDTHS.get(n) {
-        Some(width) => format!("{cell:width$}  "),
-        None => cell.clone(),
-    });
-    padded.collect::<String>() + "\n"
 }
 
 async fn show(store: &Arc<dyn LifecycleStore>, args: &ShowArgs) -> Result<(), CliError> {

@@ -7,7 +7,7 @@ use tokio::signal::ctrl_c;
 
 use super::{
     error::CliError,
-    events::{BATCH, Selection, say_cursor, start},
+    events::{BATCH, Lines, Selection, say_cursor, start},
     output::Reader,
 };
 use crate::lifecycle::store::{Cursor, LifecycleStore, StoreError};
@@ -25,18 +25,19 @@ pub(super) async fn run(store: &Arc<dyn LifecycleStore>, selection: &Selection) 
         Some(place) => place,
         None => store.head().await?,
     };
-    if selection.head()? == Reader::Gone {
+    let mut lines = Lines::new(selection.json);
+    if lines.head()? == Reader::Gone {
         return Ok(());
     }
     let interrupted = tokio::select! {
-        followed = follow(store, selection, &mut place) => return followed,
+        followed = follow(store, selection, &mut lines, &mut place) => return followed,
         interrupted = ctrl_c() => interrupted,
     };
     say_cursor(&place);
     interrupted.map_err(|error| CliError::Output(io::Error::other(error)))
 }
 
-async fn follow(store: &Arc<dyn LifecycleStore>, selection: &Selection, place: &mut Cursor) -> Result<(), CliError> {
+async fn follow(store: &Arc<dyn LifecycleStore>, selection: &Selection, lines: &mut Lines, place: &mut Cursor) -> Result<(), CliError> {
     let mut away = false;
     loop {
         let look = timeout(LOOK_WITHIN, store.events_after(place, BATCH)).await;
@@ -60,7 +61,7 @@ async fn follow(store: &Arc<dyn LifecycleStore>, selection: &Selection, place: &
             continue;
         }
         for event in batch {
-            if selection.takes(&event) && selection.print(&event)? == Reader::Gone {
+            if selection.takes(&event) && lines.print(&event)? == Reader::Gone {
                 return Ok(());
             }
             // After it was printed: what an interruption names has been shown.
