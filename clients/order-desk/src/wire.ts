@@ -1,37 +1,7 @@
 // What the broker says, on the wire and over HTTP. Nothing here but types.
 
-export type Outcome = 'granted' | 'attached' | 'resumed';
-
-/** `holdline:locked`: right after `pusher:subscription_succeeded`. */
-export interface Locked {
-  resource: string;
-  fence: number;
-  principal: string;
-  outcome: Outcome;
-}
-
-/** `pusher:subscription_error`; `LockConflict` when somebody else has it. */
-export interface Refusal {
-  type: string;
-  error: string;
-  status?: number;
-  resource?: string;
-  holder?: string;
-}
-
-/** `holdline:lock_lost`. */
-export interface LockLost {
-  resource: string;
-  fence: number;
-  cause: string;
-}
-
-/** `holdline:lock_state`; `degraded` when the rule goes on without a lock. */
-export interface LockState {
-  resource: string;
-  fence: number | null;
-  state: 'held' | 'uncertain' | 'degraded';
-}
+// As any page knows them.
+export type { LockLost, LockState, Locked, Outcome, Refusal } from '../../js/src/wire.ts';
 
 /** An entry of the log. */
 export interface Entry {
