@@ -49,6 +49,26 @@ suite('one hold', () => {
     fine(ada);
   });
 
+  test('a release at the moment in which it is held waits for the answer to itself, not for one to what was asked before', async (t) => {
+    const ada = await world.person(t, '42');
+    const [asked, answered] = await ada.evaluate(() => new Promise((done) => {
+      let [asked, answered] = [0, 0];
+      const send = pusher.send_event.bind(pusher);
+      pusher.send_event = (event, ...rest) => {
+        if (event === 'pusher:ping') asked += 1;
+        return send(event, ...rest);
+      };
+      pusher.bind('pusher:pong', () => { answered += 1; });
+      const held = hold(pusher, 'private-order.90');
+      held.onHeld(async () => {
+        await held.release();
+        done([asked, answered]);
+      });
+    }));
+    assert.deepEqual([asked, answered], [2, 2]);
+    fine(ada);
+  });
+
   test('somebody else has it: who, and when it is free; who asks again then has it under a higher fence', async (t) => {
     const [ada, bob] = [await world.person(t, '42'), await world.person(t, '7')];
     const { fence } = await take(ada, 'private-order.3');

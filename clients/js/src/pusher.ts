@@ -40,18 +40,28 @@ export interface EchoLike {
 
 export const isEcho = (client: PusherLike | EchoLike): client is EchoLike => 'connector' in client;
 
+/** Pings of ours that are not answered yet. */
+const asked = new WeakMap<PusherLike, number>();
+
 /** Resolves with true when the broker has read, and answered, all that was sent to it; with false when there is no connection any more. */
 export function settled(pusher: PusherLike): Promise<boolean> {
   const { connection } = pusher;
   if (connection.state !== 'connected') return Promise.resolve(false);
   return new Promise((resolve) => {
+    // Answers come in the order of the pings: those of earlier ones say nothing of what was sent since.
+    let earlier = asked.get(pusher) ?? 0;
+    asked.set(pusher, earlier + 1);
     const finish = (answered: boolean): void => {
+      asked.set(pusher, (asked.get(pusher) ?? 1) - 1);
       pusher.unbind('pusher:pong', answer);
       connection.unbind('state_change', gone);
       connection.unbind('connecting_in', gone);
       resolve(answered);
     };
-    const answer = (): void => finish(true);
+    const answer = (): void => {
+      if (earlier === 0) finish(true);
+      earlier -= 1;
+    };
     const gone = (): void => finish(false);
     pusher.bind('pusher:pong', answer);
     connection.bind('state_change', gone);
