@@ -222,6 +222,7 @@ export class Table {
     const [from, to] = this.window;
     this.#source.need(from, to);
     const focused = this.#spacer.contains(document.activeElement) ? document.activeElement : null;
+    const place = focused?.closest('.row').getAttribute('aria-rowindex');
     const shown = new Map();
     let before = null;
     for (let index = from; index < to; index += 1) {
@@ -238,7 +239,9 @@ export class Table {
     }
     for (const [key, line] of this.#shown) if (!shown.has(key)) line.element.remove();
     this.#shown = shown;
-    if (focused?.isConnected && document.activeElement !== focused) focused.focus({ preventScroll: true });
+    if (!focused || document.activeElement === focused) return;
+    // A row that has just been loaded is another element, in the same place.
+    (focused.isConnected ? focused : this.#at(place))?.focus({ preventScroll: true });
   }
 
   #write(line, row, index) {
@@ -283,6 +286,10 @@ export class Table {
     if (top - this.#spacer.offsetTop < this.#body.scrollTop) this.#body.scrollTop = at * this.#height;
     else if (top + this.#height > this.#body.scrollTop + height) this.#body.scrollTop = top + this.#height - height;
     this.render();
-    this.#spacer.querySelector(`[aria-rowindex="${at + 2}"]`)?.focus({ preventScroll: true });
+    this.#at(at + 2)?.focus({ preventScroll: true });
+  }
+
+  #at(rowIndex) {
+    return this.#spacer.querySelector(`[aria-rowindex="${rowIndex}"]`);
   }
 }
