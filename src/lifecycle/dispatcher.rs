@@ -20,7 +20,10 @@ pub(in crate::lifecycle) mod tests;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+};
 
 pub(crate) use self::delivery::take_places;
 use self::{
@@ -235,9 +238,7 @@ impl Dispatcher {
         self.added.lock().stop_all();
         let mut readers = std::mem::take(&mut *self.readers.lock());
         while let Some(ended) = readers.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(error = %error, "A listener's reader did not end well: {error}");
-            }
+            log_failed(ended);
         }
         let mut clocks = std::mem::take(&mut *self.clocks.lock());
         clocks.shutdown().await;
@@ -265,6 +266,12 @@ fn check(listeners: &[BoxedListener], postgres: bool) -> Result<(), ListenerErro
         }
     }
     Ok(())
+}
+
+fn log_failed(reader: Result<(), JoinError>) {
+    if let Err(error) = reader {
+        tracing::error!(error = %error, "A listener's reader did not end well: {error}");
+    }
 }
 
 /// Resolves when the flag is up, or whoever raises it is gone.

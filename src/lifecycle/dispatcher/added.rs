@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{Dispatcher, Node, delivery::Route, effect::Effect, reader::Reader};
+use super::{Dispatcher, Node, delivery::Route, effect::Effect, log_failed, reader::Reader};
 use crate::lifecycle::listener::BoxedListener;
 
 /// The endpoints that were added, by the names of their places in the log.
@@ -54,7 +54,9 @@ impl Dispatcher {
         let all = Arc::clone(&self.held);
         let mut readers = self.readers.lock();
         // Or those that have ended would be kept until the stop.
-        while readers.try_join_next().is_some() {}
+        while let Some(ended) = readers.try_join_next() {
+            log_failed(ended);
+        }
         readers.spawn(async move {
             if let Some(former) = former {
                 finished(former).await;
