@@ -85,7 +85,8 @@ impl Drop for SocketGuard {
 }
 
 impl Broker {
-    /// A broker for these applications, with at most `max_connections` of them all; 0 is no limit. Of two with one id or one key the later wins; configurations are checked before.
+    /// A broker for these applications, with at most `max_connections` of them all; 0 is no limit. Of two with one id or one key the later
+    /// wins; configurations are checked before.
     pub fn new(apps: impl IntoIterator<Item = App>, max_connections: usize) -> Self {
         let mut served = Apps::default();
         apps.into_iter().for_each(|app| served.insert(Arc::new(Hub::new(Arc::new(app)))));

@@ -16,7 +16,8 @@ pub use rule::{HoldRule, HoldRuleError, Means, Misfit, Occasion, OnMismatch, Pri
 use super::{Carrier, Conflict, Handler, Handshake, Outcome, Placeholder, Reject, Subscribe};
 use crate::protocol::{ChannelPattern, SignedUser, SocketId};
 
-/// Takes the holds that rules ask for. Clones have the same rules, also those that are set later. Costs a connection of an application without rules one look into a map, and nothing after that.
+/// Takes the holds that rules ask for. Clones have the same rules, also those that are set later. Costs a connection of an application
+/// without rules one look into a map, and nothing after that.
 ///
 /// ```
 /// use holdline::domain::{ConfiguredHolds, HoldLimits, HoldRule, Occasion, Template};

@@ -14,7 +14,8 @@ pub(super) fn is_wanted(settings: &Settings) -> bool {
     settings.apps.iter().any(|app| !app.webhooks.is_empty())
 }
 
-/// Watches the channels of the applications that have endpoints; `None` if none has, and none can come later. To be called before anybody connects.
+/// Watches the channels of the applications that have endpoints; `None` if none has, and none can come later. To be called before anybody
+/// connects.
 pub(super) fn start(settings: &Settings, node: &Node, broker: &Broker) -> Option<Arc<Recorder>> {
     let watched = |app: &AppSettings| {
         let filters = app.webhooks.iter().map(WebhookEndpointSettings::filter).collect();

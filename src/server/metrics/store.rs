@@ -2,9 +2,8 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
-
 use parking_lot::RwLock;
+use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
 use super::{
     page::{Page, labels},
