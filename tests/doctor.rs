@@ -327,6 +327,23 @@ fn endpoints_of_webhooks_and_listeners() {
 }
 
 #[test]
+fn applications_of_the_table_are_looked_at_as_those_of_the_file() {
+    let mut run = Run::new("", "[app_store]\nenabled = true\n");
+    assert!(run.doctor().lines("apps").is_empty(), "there is no table yet");
+    let weak = run.directory.path().join("weak");
+    std::fs::write(&weak, "secret").unwrap();
+    let nobody = format!("webhooks=[{{\"url\":\"http://127.0.0.1:{}/\",\"events\":[\"channel_occupied\"]}}]", free_port());
+    for args in [&["crm", "--set", &nobody][..], &["erp", "--secret-file", weak.to_str().unwrap()], &["wiki"]] {
+        assert_eq!(run.ask(&[&["apps", "create"], args].concat()).code, 0);
+    }
+    let report = run.doctor();
+    report.says("apps", "ok", &["3 of the 3 applications in the table"]);
+    report.says("secrets", "warn", &["app erp", "everybody tries first"]).says("webhook", "fail", &["of app crm", "is not reached"]);
+    run.config = run.config.replace("id = \"shop\"", "id = \"wiki\"");
+    run.doctor().says("apps", "warn", &["the id of application wiki", "is not served"]).says("apps", "ok", &["2 of the 3"]);
+}
+
+#[test]
 fn a_wrong_command_line_is_an_error_of_its_own() {
     let directory = tempfile::tempdir().unwrap();
     for (args, text) in [

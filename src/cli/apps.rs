@@ -9,6 +9,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+pub(super) use self::table::servable;
 use self::table::{AppsTable, with_apps};
 use super::{
     FileArgs,

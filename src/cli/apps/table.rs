@@ -6,7 +6,7 @@ use actix_web::rt::System;
 
 use crate::{
     cli::{FileArgs, error::CliError, event::printable, store::in_time},
-    config::Settings,
+    config::{AppSettings, Settings},
     lifecycle::store::{AppRow, AppWrite, LifecycleStore, StoreError},
     server::{
         apps::settings_of,
@@ -69,17 +69,7 @@ impl AppsTable {
 
     /// Whether a broker with this configuration would serve it.
     pub(super) fn check(&self, row: &AppRow) -> Result<(), CliError> {
-        let taken = |what: &str| {
-            let text =
-                format!("the {what} of application {} is that of an application in the configuration, which wins", printable(&row.id));
-            Err(CliError::NotThere(text))
-        };
-        match self.settings.apps.iter().find(|app| app.id == row.id || app.key == row.key) {
-            Some(app) if app.id == row.id => return taken("id"),
-            Some(_) => return taken("key"),
-            None => {}
-        }
-        Ok(settings_of(row, &self.settings.store).map(drop)?)
+        servable(&self.settings, row).map(drop)
     }
 
     pub(super) async fn insert(&self, row: &AppRow) -> Result<(), CliError> {
@@ -116,6 +106,19 @@ impl AppsTable {
             true => CliError::NotThere(format!("application {} is one of the configuration: change it there", printable(id))),
             false => CliError::NotThere(format!("there is no application {} in the table", printable(id))),
         }
+    }
+}
+
+/// What a broker with this configuration would make of a row, if it serves it.
+pub(in crate::cli) fn servable(settings: &Settings, row: &AppRow) -> Result<AppSettings, CliError> {
+    let taken = |what: &str| {
+        let text = format!("the {what} of application {} is that of an application in the configuration, which wins", printable(&row.id));
+        Err(CliError::NotThere(text))
+    };
+    match settings.apps.iter().find(|app| app.id == row.id || app.key == row.key) {
+        Some(app) if app.id == row.id => taken("id"),
+        Some(_) => taken("key"),
+        None => Ok(settings_of(row, &settings.store)?),
     }
 }
 

@@ -4,6 +4,7 @@
 //! file that is made in the data directory and removed at once. What a check needs to know is asked here or in the layer that knows it
 //! ([`PostgresStore::diagnose`](crate::lifecycle::store::PostgresStore), `server::tls::look`); what it means stands here.
 
+mod applications;
 mod database;
 mod directory;
 mod machine;
@@ -104,7 +105,8 @@ fn examine(args: &DoctorArgs, loaded: &Loaded, public: Option<Public>) -> Result
         port::others(&mut report, settings, serves);
         directory::examine(&mut report, settings, beside.as_ref(), serves);
         database::examine(&mut report, settings).await;
-        outside::examine(&mut report, settings, args.offline).await;
+        let kept = applications::examine(&mut report, settings).await;
+        outside::examine(&mut report, settings, &kept, args.offline).await;
     });
     let paste = app.map(|app| Paste::new(loaded, app, public.unwrap_or_else(|| Public::of(settings, seen.as_ref())), args.show_secret));
     Ok((report, paste))

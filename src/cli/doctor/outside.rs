@@ -7,13 +7,14 @@ use futures_util::future::join_all;
 use reqwest::{Client, Url, redirect};
 
 use super::report::{Report, Verdict, chain};
-use crate::config::{ListenerKind, SecretUrl, Settings, WebhookEndpointSettings};
+use crate::config::{AppSettings, ListenerKind, SecretUrl, Settings, WebhookEndpointSettings};
 
 /// How long connection, TLS and answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(super) async fn examine(report: &mut Report, settings: &Settings, offline: bool) {
-    let webhooks = settings.apps.iter().filter(|app| app.enabled).flat_map(|app| {
+/// `kept`: applications that do not stand in the configuration.
+pub(super) async fn examine(report: &mut Report, settings: &Settings, kept: &[AppSettings], offline: bool) {
+    let webhooks = settings.apps.iter().chain(kept).filter(|app| app.enabled).flat_map(|app| {
         let names = WebhookEndpointSettings::names(&app.webhooks);
         names.into_iter().zip(&app.webhooks).map(|(name, endpoint)| ("webhook", format!("{name} of app {}", app.id), &endpoint.url))
     });

@@ -44,36 +44,39 @@ fn is_exposed(settings: &Settings) -> bool {
 
 pub(super) fn secrets(report: &mut Report, loaded: &Loaded) {
     let settings = &loaded.settings;
-    let (is_exposed, mut fine) = (is_exposed(settings), true);
-    let good = "take one from: openssl rand -hex 32";
+    let mut fine = true;
     for app in &settings.apps {
-        let id = &app.id;
-        if app.is_development() {
-            fine = false;
-            if is_exposed {
-                report.fail(
-                    "secrets",
-                    format!("app {id} is the one for development, whose secret everybody knows: configure [[apps]], {good}"),
-                );
-            } else {
-                report.warn(
-                    "secrets",
-                    format!("app {id} is the one for development: on this machine that may be; configure [[apps]] before others use it"),
-                );
-            }
-        } else if let Some((why, is_known)) = weakness(app) {
-            fine = false;
-            let text = format!("the secret of app {id} {why}: {good}");
-            if is_known && is_exposed { report.fail("secrets", text) } else { report.warn("secrets", text) }
-        }
+        fine &= secret(report, settings, app);
     }
     if let Some(path) = loaded.file.as_ref().filter(|path| holds_secrets(loaded) && is_readable_by_all(path)) {
         fine = false;
         report.warn("secrets", format!("{} has secrets in it, and everybody on this machine can read it: chmod o-r", path.display()));
     }
     if fine {
-        report.ok("secrets", format!("{} applications, none with a weak secret", settings.apps.len()));
+        report.ok("secrets", format!("{} applications in the configuration, none with a weak secret", settings.apps.len()));
     }
+}
+
+/// Whether the secret of an application is one; if not, why.
+pub(super) fn secret(report: &mut Report, settings: &Settings, app: &AppSettings) -> bool {
+    let (id, is_exposed, good) = (&app.id, is_exposed(settings), "take one from: openssl rand -hex 32");
+    if app.is_development() {
+        let text = format!("app {id} is the one for development");
+        if is_exposed {
+            report.fail("secrets", format!("{text}, whose secret everybody knows: configure [[apps]], {good}"));
+        } else {
+            report.warn("secrets", format!("{text}: on this machine that may be; configure [[apps]] before others use it"));
+        }
+        return false;
+    }
+    let Some((why, is_known)) = weakness(app) else { return true };
+    let text = format!("the secret of app {id} {why}: {good}");
+    if is_known && is_exposed {
+        report.fail("secrets", text)
+    } else {
+        report.warn("secrets", text)
+    }
+    false
 }
 
 /// Why a secret is none, and whether anybody would try it first.
