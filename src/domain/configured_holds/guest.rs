@@ -110,7 +110,6 @@ impl Guest {
         self.lasting.retain(|lasting| lasting.resource != hold.resource());
     }
 
-    /// The holds of all rules that have their values.
     /// What somebody took over or released, what was let go in a switch, and what the store never granted, does not count any more.
     fn forget_what_is_lost(&mut self) {
         if let StillHeld(Some(still_held)) = &self.still_held {
@@ -118,6 +117,7 @@ impl Guest {
         }
     }
 
+    /// The holds of all rules that have their values.
     fn for_its_life(&mut self, rules: &[HoldRule], known: &Known<'_>) -> Result<Outcome, Reject> {
         let mut outcome = Outcome::accept();
         let mut taken = Vec::new();

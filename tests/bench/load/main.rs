@@ -122,7 +122,7 @@ impl Bench {
                 Ok(())
             }
             "slow-http" => self.measure(Setup::workers(2), workers::slow_http).map(drop),
-            "workers" => self.workers().map(drop),
+            "workers" => self.workers(&options).map(drop),
             "handler" => self.handler(cycles).map(drop),
             "table" => table::run(self),
             "publish-figures" => table::publish(&options.out),
@@ -131,10 +131,10 @@ impl Bench {
     }
 
     /// One worker and two, on the same cores, in turn.
-    fn workers(&mut self) -> io::Result<[Figure; 2]> {
+    fn workers(&mut self, options: &Options) -> io::Result<[Figure; 2]> {
         let mut pairs = Vec::new();
         for pair in 0..workers::PAIRS {
-            let mut run = |workers| self.measure(Setup::workers(workers), workers::split);
+            let mut run = |workers| self.measure(Setup::workers(workers), |server, _| workers::split(server, options));
             let (first, second) = if pair % 2 == 0 { (run(1)?, run(2)?) } else { (run(2)?, run(1)?) };
             pairs.push(if pair % 2 == 0 { [first, second] } else { [second, first] });
         }

@@ -55,9 +55,6 @@ pub(crate) struct Options {
     /// presence, client-events, workers, stuck, handler
     #[arg(long)]
     pub(crate) row: Vec<String>,
-    /// With `table`: 200,000 cycles of churn instead of 30,000
-    #[arg(long)]
-    pub(crate) full: bool,
     /// With `table`: run a void row again at most so many times
     #[arg(long, default_value_t = 1)]
     pub(crate) again: usize,
