@@ -162,7 +162,7 @@ pub(super) async fn list(asked: Asked) -> Answer {
     let list = asked.dashboard.0.channels.of(&hub).await;
     let is_wanted = |line: &&Line| {
         let name = &line.glance.name;
-        has(name.as_str(), &search) && kind.is_none_or(|kind| name.kind().as_str() == kind)
+        has(name.as_str(), search) && kind.is_none_or(|kind| name.kind().as_str() == kind)
     };
     let found: Vec<&Line> = list.rows.iter().filter(is_wanted).collect();
     let matched = found.len();

@@ -97,7 +97,7 @@ pub(super) async fn list(asked: Asked) -> Answer {
         let Some(last) = conns.last() else { break true };
         after = Some(last.socket_id());
         seen += conns.len();
-        found.extend(conns.into_iter().filter(|conn| matches(conn, &search)).map(|conn| (key(&conn), conn.socket_id(), conn)));
+        found.extend(conns.into_iter().filter(|conn| matches(conn, search)).map(|conn| (key(&conn), conn.socket_id(), conn)));
         if seen >= MOST_SEEN {
             break false;
         }

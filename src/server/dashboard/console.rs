@@ -1,5 +1,7 @@
 //! What a debug console does: sends an event, and signs for the page that wants to listen.
 
+use std::time::Instant;
+
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
@@ -11,7 +13,7 @@ use super::{
 use crate::{
     cluster::NewPublication,
     http::ApiError,
-    protocol::{Signed, SocketId},
+    protocol::{ChannelName, Signed, SocketId},
 };
 
 #[derive(Deserialize)]
@@ -27,10 +29,9 @@ pub(super) async fn publish(asked: Asked, body: Body<Event>) -> Answer {
     let Body(Event { app, channels, event, data }) = body;
     let hub = asked.dashboard.app(&app)?;
     let broker = &asked.dashboard.0.broker;
-    for channel in &channels {
-        if parse(&hub, "channels", channel)?.kind().encrypted {
-            return Err(DashboardError::field("channels", "must not be encrypted: the broker has no key to encrypt with"));
-        }
+    let names = channels.iter().map(|channel| parse(&hub, "channels", channel)).collect::<Result<Vec<_>, _>>()?;
+    if names.iter().any(|name| name.kind().encrypted) {
+        return Err(DashboardError::field("channels", "must not be encrypted: the broker has no key to encrypt with"));
     }
     if let Err(error) = serde_json::from_str::<&RawValue>(&data) {
         return Err(DashboardError::field("data", format!("must be JSON: {error}")));
@@ -38,14 +39,11 @@ pub(super) async fn publish(asked: Asked, body: Body<Event>) -> Answer {
     if broker.is_short_of_memory() {
         return Err(ApiError::OverCapacity.into());
     }
-    let names = channels.iter().map(String::as_str).collect();
-    broker.publish(&app, NewPublication { channels: names, event, data, socket_id: None })?;
-    let reached: usize = channels
-        .iter()
-        .filter_map(|name| parse(&hub, "channels", name).ok())
-        .map(|name| hub.channel(&name, std::time::Instant::now()).subscription_count)
-        .sum();
-    answer(&json!({ "published": channels.len(), "subscribers": reached }))
+    let channels = names.iter().map(ChannelName::as_str).collect();
+    broker.publish(&app, NewPublication { channels, event, data, socket_id: None })?;
+    let now = Instant::now();
+    let reached: usize = names.iter().map(|name| hub.channel(name, now).subscription_count).sum();
+    answer(&json!({ "published": names.len(), "subscribers": reached }))
 }
 
 #[derive(Deserialize)]

@@ -58,13 +58,13 @@ impl Asked {
         self.param(name).ok_or_else(|| DashboardError::field(name, "is required"))
     }
 
-    /// What to search for, in lower case; empty for everything.
-    pub(super) fn search(&self) -> Result<String, DashboardError> {
+    /// What to search for; empty for everything.
+    pub(super) fn search(&self) -> Result<&str, DashboardError> {
         let text = self.param("q").unwrap_or_default().trim();
         if text.len() > MAX_SEARCH {
             return Err(DashboardError::field("q", format!("must have at most {MAX_SEARCH} bytes")));
         }
-        Ok(text.to_ascii_lowercase())
+        Ok(text)
     }
 
     /// Where the page begins, and how many rows it has.
@@ -126,7 +126,7 @@ pub(super) fn json(value: &impl Serialize) -> Answer {
     Ok(HttpResponse::Ok().json(value))
 }
 
-/// Whether `text` has `search`, which is in lower case, in it.
+/// Whether `text` has `search` in it, in letters of either case.
 pub(super) fn has(text: &str, search: &str) -> bool {
     let (text, search) = (text.as_bytes(), search.as_bytes());
     search.is_empty() || text.windows(search.len()).any(|part| part.eq_ignore_ascii_case(search))

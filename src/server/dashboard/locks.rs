@@ -44,7 +44,7 @@ pub(super) async fn list(asked: Asked) -> Answer {
         let more = u32::try_from(some.len()).is_ok_and(|found| found >= at_once);
         seen += some.len();
         query.after = some.last().map(|lock| lock.fence).or(query.after);
-        rows.extend(some.into_iter().filter(|lock| has(&lock.resource, &search) || has(&lock.principal, &search)));
+        rows.extend(some.into_iter().filter(|lock| has(&lock.resource, search) || has(&lock.principal, search)));
         if rows.len() > limit {
             rows.truncate(limit);
             break rows.last().map(|last| last.fence);
