@@ -112,3 +112,15 @@ fn a_half_closed_socket_is_a_closed_connection() {
     let end = ws.frame();
     assert!(matches!(end, Frame::Gone | Frame::Close(..)), "{end:?}");
 }
+
+#[test]
+fn a_close_frame_is_answered_though_nothing_follows_it() {
+    let broker = shared();
+    for _ in 0..20 {
+        let mut ws = broker.ws();
+        ws.send_bytes(&[wire(1, br#"{"event":"pusher:ping"}"#), wire(8, &1000_u16.to_be_bytes())].concat());
+        ws.half_close();
+        ws.expect("pusher:pong");
+        assert_eq!(ws.frame(), Frame::Close(Some(1000), String::new()));
+    }
+}

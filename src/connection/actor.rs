@@ -267,8 +267,15 @@ impl<H: Handler> StreamHandler<Message> for Connection<H> {
         match self.link.violation() {
             Some(violation) => self.protocol_error(violation.code, violation.reason),
             None => {
-                self.conn.outbox().abandon();
-                self.link.close();
+                let outbox = self.conn.outbox();
+                if outbox.is_open() {
+                    outbox.abandon();
+                    self.link.close();
+                } else {
+                    // Nothing more will come, but whoever has said goodbye before that may still read ours.
+                    outbox.finish();
+                    self.link.hurry();
+                }
                 if self.departure.is_some() {
                     ctx.stop();
                 }
