@@ -171,6 +171,18 @@ fn max_subscriptions() {
 }
 
 #[test]
+fn nobody_has_to_set_max_subscriptions() {
+    let broker = Broker::with(one_app(""));
+    let mut ws = broker.ws();
+    for hundred in 0..100 {
+        (0..100).for_each(|n| ws.send_subscribe(&format!("c{}", hundred * 100 + n), None, None));
+        (0..100).for_each(|n| drop(ws.acknowledged(&format!("c{}", hundred * 100 + n))));
+    }
+    ws.send_subscribe("c10000", None, None);
+    assert_eq!(limit_reached(&mut ws, "c10000", 4100), "Too many subscriptions on this connection.");
+}
+
+#[test]
 fn max_client_event_bytes() {
     let broker = small();
     let mut ws = broker.ws();

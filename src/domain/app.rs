@@ -144,7 +144,7 @@ impl Default for AppLimits {
             max_presence_members: limits::MAX_PRESENCE_MEMBERS,
             member: MemberLimits { max_user_id: limits::MAX_USER_ID, max_user_info_bytes: limits::MAX_USER_INFO_BYTES },
             max_watchlist: limits::MAX_WATCHLIST,
-            max_subscriptions: 0,
+            max_subscriptions: 10_000,
             max_client_event_bytes: limits::MAX_EVENT_BYTES,
             client_events_per_second: limits::CLIENT_EVENTS_PER_SECOND,
             receipt_window: RECEIPT_WINDOW,

@@ -87,7 +87,7 @@ section! {
         /// User ids in one watchlist.
         max_watchlist: usize = 100, Number(0..=10_000);
         /// Subscriptions of one connection; 0 is unlimited.
-        max_subscriptions: usize = 0, Number(0..=MANY);
+        max_subscriptions: usize = 10_000, Number(0..=MANY);
         /// Bytes of the `data` of one client event.
         max_client_event_bytes: usize = 10 * KIB, Size(1..=16 * MIB);
         /// Client events that one connection may send per second; 0 is unlimited.
