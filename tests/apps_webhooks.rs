@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     apps::{Tenants, connected},
-    support::{APP, Receiver, Reply, hmac_hex, until},
+    support::{APP, OTHER, Receiver, Reply, hmac_hex, until},
 };
 
 fn webhooks(receiver: &Receiver, more: &str) -> String {
@@ -164,5 +164,50 @@ fn rules_of_holds_are_for_whoever_connects_after_them() {
         assert_eq!(held["locks"].as_array().map(Vec::len), Some(1), "what is held stays held: {held}");
         assert_eq!(held["locks"][0]["resource"], json!("order:1"));
         drop(holder);
+    }
+}
+
+#[test]
+fn listeners_of_the_configuration_speak_for_applications_of_the_table() {
+    for mut tenants in tenants() {
+        let receiver = Receiver::start();
+        let named = Receiver::start();
+        tenants.more = format!(
+            "[[listeners]]\nname = \"all\"\nkind = \"http\"\nurl = \"{}\"\n[[listeners]]\nname = \"one\"\nkind = \"http\"\napp = \"other\"\n\
+             url = \"{}\"\n[[listeners]]\nname = \"board\"\nkind = \"broadcast\"\nchannel = \"orders\"\n",
+            receiver.url("/log"),
+            named.url("/log")
+        );
+        let broker = tenants.start();
+        let rule = r#"holds=[{"channel": "private-order.{order_id}", "resource": "order:{order_id}", "event": "Order"}]"#;
+        tenants.create(&[rule]);
+        let mut watcher = connected(&broker);
+        watcher.subscribe("orders");
+        let mut ws = broker.ws();
+        ws.subscribe("private-order.1");
+        let event = watcher.event();
+        assert_eq!((event.name(), event.channel()), ("OrderLocked", Some("orders")), "{event:?}");
+        let types = || -> Vec<Value> { receiver.got().iter().map(|request| request.json()["type"].clone()).collect() };
+        until("the lock is posted", || types() == ["OrderLocked"]);
+        let request = receiver.got().remove(0);
+        assert_eq!(request.header("X-Pusher-Key"), APP.key);
+        assert_eq!(request.header("X-Pusher-Signature"), hmac_hex(APP.secret, &request.body));
+
+        let place = tempfile::tempdir().unwrap();
+        let secret = place.path().join("secret");
+        std::fs::write(&secret, OTHER.secret).unwrap();
+        tenants.ok(&["rotate-secret", APP.id, "--secret-file", secret.to_str().unwrap()]);
+        let mut others = Vec::new();
+        until("the new secret signs", || {
+            let (before, mut ws) = (receiver.got().len(), broker.ws());
+            ws.subscribe(&format!("private-order.{}", others.len() + 2));
+            others.push(ws);
+            until("it is posted", || receiver.got().len() > before);
+            receiver.got().last().is_some_and(|last| last.header("X-Pusher-Signature") == hmac_hex(OTHER.secret, &last.body))
+        });
+        tenants.ok(&["delete", APP.id, "--force"]);
+        drop((ws, watcher, others));
+        until("what ends with the application is told", || types().last().is_some_and(|name| name == "OrderUnlocked"));
+        assert!(named.got().is_empty(), "it is for another application");
     }
 }

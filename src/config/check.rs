@@ -54,11 +54,13 @@ impl Settings {
 
     fn check_listener(&self, listener: &ListenerSettings) -> Result<(), Violation> {
         listener.check_together()?;
-        if listener.app.is_empty() && listener.kind != ListenerKind::Orders && self.apps.len() > 1 {
+        // Whoever is not in the file may be in the table, now or later.
+        let is_closed = !self.app_store.enabled;
+        if is_closed && listener.app.is_empty() && listener.kind != ListenerKind::Orders && self.apps.len() > 1 {
             let whose = format!("kind = \"{}\" when there are several applications", listener.kind);
             return Err(Violation::at("app", Reason::RequiredFor { whose }));
         }
-        if !listener.app.is_empty() && self.apps.iter().all(|app| app.id != listener.app) {
+        if is_closed && !listener.app.is_empty() && self.apps.iter().all(|app| app.id != listener.app) {
             return Err(Violation::at("app", Reason::UnknownApp { id: listener.app.clone() }));
         }
         match (listener.kind, self.store.kind()) {

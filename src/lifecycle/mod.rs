@@ -46,6 +46,7 @@ pub(crate) use listeners::{
     http::{HttpDelivery, HttpDeliverySettings},
     orders::OrdersListener,
     post::PostSettings,
+    signers::{Signer, Signers},
     webhook::{WebhookEndpoint, WebhookEndpointSettings},
 };
 pub use lock_manager::LockManager;

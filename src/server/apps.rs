@@ -20,7 +20,7 @@ use crate::{
     config::{AppDraft, AppSettings, ConfigError, Settings, StoreSettings},
     domain::{App, ConfiguredHolds, FormerKey},
     lifecycle::{
-        Rings,
+        Rings, Signer, Signers,
         store::{AppRow, AppTable, LifecycleStore, StoreError},
         take_places,
     },
@@ -42,6 +42,8 @@ pub(super) struct Parts {
     pub(super) holds: ConfiguredHolds,
     /// Who delivers their webhooks, if anybody does.
     pub(super) webhooks: Option<Webhooks>,
+    /// In whose names `[[listeners]]` send.
+    pub(super) signers: Signers,
 }
 
 /// The applications of the table, as they are served.
@@ -89,11 +91,18 @@ pub(crate) fn settings_of(row: &AppRow, store: &StoreSettings) -> Result<AppSett
 }
 
 fn app_of(row: &AppRow, settings: &AppSettings) -> App {
-    let former_key = row.previous_secret.as_ref().map(|(secret, until)| FormerKey {
+    App { former_key: former_key(row), ..wiring::app(settings) }
+}
+
+fn former_key(row: &AppRow) -> Option<FormerKey> {
+    row.previous_secret.as_ref().map(|(secret, until)| FormerKey {
         key: SigningKey::new(secret),
         until: UNIX_EPOCH + Duration::from_millis(u64::try_from(until.0).unwrap_or(0)),
-    });
-    App { former_key, ..wiring::app(settings) }
+    })
+}
+
+fn signer_of(row: &AppRow) -> Signer {
+    Signer { app_key: row.key.clone(), signing_key: SigningKey::new(&row.secret), former_key: former_key(row) }
 }
 
 impl TableApps {
@@ -140,6 +149,12 @@ impl TableApps {
 
     /// Takes up what has changed, if anything has.
     async fn look(&mut self) -> Result<(), StoreError> {
+        self.look_at_all().await?;
+        self.parts.signers.looked();
+        Ok(())
+    }
+
+    async fn look_at_all(&mut self) -> Result<(), StoreError> {
         if self.version.is_some() && self.version == Some(self.parts.store.app_version().await?) {
             return Ok(());
         }
@@ -191,6 +206,8 @@ impl TableApps {
                 return Err(Unfit::Taken("key"));
             }
         }
+        // Also of one that is not served as it is now: what it has in the log is still to be told.
+        self.parts.signers.add(&row.id, || signer_of(row));
         let settings = settings_of(row, &self.store_settings)?;
         let rules = settings.hold_rules()?;
         let app = app_of(row, &settings);
@@ -198,6 +215,7 @@ impl TableApps {
         let (endpoints, stats): (Vec<_>, Vec<_>) = made.into_iter().unzip();
         // Whatever is recorded from here on is owed to them.
         take_places(&*self.parts.store, &endpoints).await?;
+        self.parts.signers.set(&row.id, signer_of(row));
         // Before anybody can connect to it.
         self.parts.holds.set_app(&row.id, rules);
         let watch = self.parts.webhooks.as_ref().map(|webhooks| webhooks.watch(&settings));

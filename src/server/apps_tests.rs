@@ -30,8 +30,13 @@ impl Place {
         let store = Arc::new(SqliteStore::in_memory(StoreLimits::default()).await.unwrap());
         let settings = Settings { apps: vec![AppSettings::new("own", "own-key", "s")], ..Settings::default() };
         let broker = Broker::new(settings.apps.iter().map(wiring::app), 0);
-        let parts =
-            Parts { store: store.clone(), broker: broker.clone(), holds: ConfiguredHolds::new(HoldLimits::default()), webhooks: None };
+        let parts = Parts {
+            store: store.clone(),
+            broker: broker.clone(),
+            holds: ConfiguredHolds::new(HoldLimits::default()),
+            webhooks: None,
+            signers: Signers::growing(),
+        };
         Self { store, broker, apps: TableApps::read(parts, &settings).await }
     }
 

@@ -6,7 +6,7 @@ use super::ServerError;
 use crate::{
     config::{AppSettings, Settings, WebhookEndpointSettings},
     domain::{FormerKey, WebhookKind},
-    lifecycle::{self, Batching, BoxedListener, EndpointInfo, EndpointOptions, PostSettings, PostStats, WebhookEndpoint},
+    lifecycle::{self, Batching, BoxedListener, EndpointInfo, EndpointOptions, PostSettings, PostStats, Signer, WebhookEndpoint},
     protocol::SigningKey,
 };
 
@@ -42,12 +42,10 @@ pub(super) fn of_app(app: &AppSettings, former: Option<&FormerKey>) -> Result<Ve
             },
             post: PostSettings {
                 url: endpoint.url.expose().to_owned(),
-                app_key: app.key.clone(),
-                signing_key: SigningKey::new(app.secret.expose()),
-                former_key: former.cloned(),
                 headers: endpoint.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
                 timeout: endpoint.timeout,
             },
+            signer: Signer { app_key: app.key.clone(), signing_key: SigningKey::new(app.secret.expose()), former_key: former.cloned() },
         };
         let endpoint = WebhookEndpoint::try_new(settings).map_err(|error| broken(error.to_string()))?;
         let stats = Arc::clone(endpoint.stats());

@@ -39,7 +39,8 @@ pub(super) async fn start(
     holds: ConfiguredHolds,
     own: Vec<BoxedListener>,
 ) -> Result<Option<Lifecycle>, ServerError> {
-    let Configured { mut listeners, readers, mut endpoints } = listeners::configured(settings, broker)?;
+    let signers = listeners::signers(settings);
+    let Configured { mut listeners, readers, mut endpoints } = listeners::configured(settings, broker, &signers)?;
     listeners.extend(own);
     let target = (&settings.store).into();
     let (store, keeps_locks) = match (store::serve(&target).await?, listeners.first()) {
@@ -80,7 +81,7 @@ pub(super) async fn start(
     let apps = if settings.app_store.enabled {
         let webhooks =
             recorder.as_ref().map(|recorder| Webhooks::new(Arc::clone(recorder), Arc::clone(&dispatcher), deliveries, Arc::clone(&posted)));
-        let parts = apps::Parts { store: Arc::clone(&measured), broker: broker.clone(), holds, webhooks };
+        let parts = apps::Parts { store: Arc::clone(&measured), broker: broker.clone(), holds, webhooks, signers };
         let apps = TableApps::read(parts, settings).await;
         dispatcher.all_added();
         Some(apps.follow(node.doorbell().subscribe()))

@@ -23,7 +23,7 @@ section! {
         name: String = String::new(), Text(listener_name);
         /// What it does.
         kind: ListenerKind = ListenerKind::Orders, Word::new();
-        /// The id of the application whose entries it hears; empty is all of them, or the only one.
+        /// The id of the application whose entries it hears; empty is the only one, or all of them: those of `orders`, and of the table.
         app: String = String::new(), Text(identifier_if_any);
         /// The types it hears, whole or as their beginning and `*`.
         events: Vec<String> = vec!["*".to_owned()], TextList(event_type);

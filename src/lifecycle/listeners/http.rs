@@ -10,14 +10,14 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use serde::Serialize;
 
 pub(crate) use super::post::HttpSetupError;
-use super::post::{PostSettings, SignedPost};
-use crate::{
-    lifecycle::{
-        PostStats,
-        listener::{Delivered, EventFilter, Listener, ListenerOptions, Retry},
-        store::{EventKind, EventRow, Timestamp},
-    },
-    protocol::SigningKey,
+use super::{
+    post::{PostSettings, SignedPost},
+    signers::Signers,
+};
+use crate::lifecycle::{
+    PostStats,
+    listener::{Delivered, EventFilter, Listener, ListenerOptions, Retry},
+    store::{EventKind, EventRow, Timestamp},
 };
 
 /// How many resources of one shard are on their way at the same time.
@@ -30,17 +30,15 @@ pub(crate) struct HttpDeliverySettings {
     pub(crate) name: String,
     /// Where to.
     pub(crate) url: String,
-    /// `X-Pusher-Key`.
-    pub(crate) app_key: String,
-    /// What bodies are signed with.
-    pub(crate) signing_key: SigningKey,
+    /// In whose name: that of each entry's application.
+    pub(crate) signers: Signers,
     /// More headers. They cannot replace its own.
     pub(crate) headers: Vec<(String, String)>,
     /// How old an entry that ends no lock may become.
     pub(crate) retry_for: Duration,
     /// How long an answer may take.
     pub(crate) timeout: Duration,
-    /// Which entries; of one app, whose key it is.
+    /// Which entries.
     pub(crate) filter: EventFilter,
 }
 
@@ -57,6 +55,7 @@ pub(crate) struct HttpDelivery {
     name: String,
     retry_for: Duration,
     filter: EventFilter,
+    signers: Signers,
     post: SignedPost,
 }
 
@@ -74,13 +73,8 @@ impl HttpDelivery {
     /// # Errors
     /// [`HttpSetupError`].
     pub(crate) fn try_new(settings: HttpDeliverySettings) -> Result<Self, HttpSetupError> {
-        let HttpDeliverySettings { name, url, app_key, signing_key, headers, retry_for, timeout, filter } = settings;
-        Ok(Self {
-            name,
-            retry_for,
-            filter,
-            post: SignedPost::try_new(PostSettings { url, app_key, signing_key, former_key: None, headers, timeout })?,
-        })
+        let HttpDeliverySettings { name, url, signers, headers, retry_for, timeout, filter } = settings;
+        Ok(Self { name, retry_for, filter, signers, post: SignedPost::try_new(PostSettings { url, headers, timeout })? })
     }
 
     /// What became of its requests.
@@ -89,6 +83,12 @@ impl HttpDelivery {
     }
 
     async fn post(&self, event: &Delivered) -> Result<(), Retry> {
+        let Some(signer) = self.signers.of(&event.app).await? else {
+            let (name, id, event_type, app) = (&self.name, event.id(), &event.event_type, &event.app);
+            tracing::warn!(listener.name = %name, event.id = %id, event.type = %event_type, app.id = %app,
+                "Listener {name} drops {event_type} {id}: there is no application {app} any more to sign it");
+            return Ok(());
+        };
         let id = event.id().to_string();
         let mut headers = HeaderMap::new();
         headers.insert("x-holdline-event-id", HeaderValue::try_from(&id)?);
@@ -97,7 +97,7 @@ impl HttpDelivery {
             headers.insert("x-holdline-fence", fence.0.into());
         }
         let body = serde_json::to_string(&Body { id, time_ms: event.at.0, event })?;
-        self.post.send(body, headers).await.map(drop)
+        self.post.send(&signer, body, headers).await.map(drop)
     }
 }
 

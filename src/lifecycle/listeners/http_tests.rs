@@ -18,7 +18,7 @@ use crate::{
         BoxedListener,
         dispatcher::tests::harness::{Script, World, eventually, quick},
         listener::Fault,
-        listeners::tests::event,
+        listeners::{signers::Signer, tests::event},
         store::Mode,
     },
     protocol::SigningKey,
@@ -105,12 +105,17 @@ async fn serve(mut stream: TcpStream, kept: Arc<Mutex<Vec<Request>>>, answer: An
 pub(in crate::lifecycle) const OK: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 pub(in crate::lifecycle) const FAILS: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
 
+fn signers() -> Signers {
+    let signers = Signers::default();
+    signers.set("app", Signer { app_key: "app-key".to_owned(), signing_key: SigningKey::new(SECRET), former_key: None });
+    signers
+}
+
 fn settings(url: &str) -> HttpDeliverySettings {
     HttpDeliverySettings {
         name: "shop".to_owned(),
         url: url.to_owned(),
-        app_key: "app-key".to_owned(),
-        signing_key: SigningKey::new(SECRET),
+        signers: signers(),
         headers: vec![("X-Env".to_owned(), "prod".to_owned())],
         retry_for: Duration::from_secs(86_400),
         timeout: Duration::from_millis(200),

@@ -15,6 +15,7 @@ use reqwest::{
     redirect,
 };
 
+use super::signers::Signer;
 use crate::{
     domain::FormerKey,
     lifecycle::{
@@ -27,17 +28,11 @@ use crate::{
 /// The longest wait that an answer may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-/// Where to, and as whom.
+/// Where to.
 #[derive(Clone)]
 pub(crate) struct PostSettings {
     /// Where to.
     pub(crate) url: String,
-    /// `X-Pusher-Key`.
-    pub(crate) app_key: String,
-    /// What bodies are signed with.
-    pub(crate) signing_key: SigningKey,
-    /// The secret before that one: who refuses the signature may still have it.
-    pub(crate) former_key: Option<FormerKey>,
     /// More headers. They cannot replace its own.
     pub(crate) headers: Vec<(String, String)>,
     /// How long an answer may take.
@@ -71,8 +66,6 @@ pub(crate) enum HttpSetupError {
 pub(crate) struct SignedPost {
     url: Url,
     headers: HeaderMap,
-    signing_key: SigningKey,
-    former_key: Option<FormerKey>,
     client: Client,
     stats: Arc<PostStats>,
 }
@@ -105,8 +98,6 @@ impl SignedPost {
             headers.insert(name, value);
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let key = HeaderValue::try_from(&settings.app_key).map_err(|_| HttpSetupError::Header { name: "X-Pusher-Key".to_owned() })?;
-        headers.insert("x-pusher-key", key);
         // An error only says that the program has chosen one already.
         rustls::crypto::ring::default_provider().install_default().ok();
         let client = Client::builder()
@@ -116,24 +107,18 @@ impl SignedPost {
             .timeout(settings.timeout);
         // Without HTTPS it shall start on a system that has no certificates, too.
         let client = if url.scheme() == "http" { client.tls_certs_only([]) } else { client };
-        Ok(Self {
-            client: client.build().map_err(HttpSetupError::Client)?,
-            url,
-            headers,
-            signing_key: settings.signing_key,
-            former_key: settings.former_key,
-            stats: Arc::default(),
-        })
+        Ok(Self { client: client.build().map_err(HttpSetupError::Client)?, url, headers, stats: Arc::default() })
     }
 
     /// Signs a body and sends it; the answer, if it is a 2xx. Its own body is still to be read.
     ///
     /// # Errors
     /// [`Retry`]: an outage when nobody is there, or says that it is not there for anybody.
-    pub(super) async fn send(&self, body: String, headers: HeaderMap) -> Result<Response, Retry> {
-        let former = self.former_key.as_ref().and_then(FormerKey::valid);
+    pub(super) async fn send(&self, signer: &Signer, body: String, mut headers: HeaderMap) -> Result<Response, Retry> {
+        headers.insert("x-pusher-key", HeaderValue::try_from(&signer.app_key)?);
+        let former = signer.former_key.as_ref().and_then(FormerKey::valid);
         let again = former.map(|key| (key, body.clone(), headers.clone()));
-        match (self.post(&self.signing_key, body, headers).await?, again) {
+        match (self.post(&signer.signing_key, body, headers).await?, again) {
             // While a secret is being replaced, the receiver may not know the new one yet.
             (response, Some((former, body, headers))) if is_refusal(response.status()) => taken(self.post(former, body, headers).await?),
             (response, _) => taken(response),

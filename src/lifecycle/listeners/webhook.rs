@@ -12,7 +12,10 @@ use futures_util::future::BoxFuture;
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use super::post::{HttpSetupError, PostSettings, SignedPost, broken};
+use super::{
+    post::{HttpSetupError, PostSettings, SignedPost, broken},
+    signers::Signer,
+};
 use crate::{
     domain::{WebhookFilter, WebhookKind},
     lifecycle::{
@@ -37,8 +40,10 @@ pub(crate) struct WebhookEndpointSettings {
     pub(crate) filter: WebhookFilter,
     /// How it is served.
     pub(crate) options: EndpointOptions,
-    /// Where to, and as whom.
+    /// Where to.
     pub(crate) post: PostSettings,
+    /// As whom.
+    pub(crate) signer: Signer,
 }
 
 /// Sends an application's webhooks to one address.
@@ -47,6 +52,7 @@ pub(crate) struct WebhookEndpoint {
     filter: WebhookFilter,
     options: EndpointOptions,
     post: SignedPost,
+    signer: Signer,
 }
 
 impl fmt::Debug for WebhookEndpoint {
@@ -61,8 +67,8 @@ impl WebhookEndpoint {
     /// # Errors
     /// [`HttpSetupError`].
     pub(crate) fn try_new(settings: WebhookEndpointSettings) -> Result<Self, HttpSetupError> {
-        let WebhookEndpointSettings { name, filter, options, post } = settings;
-        Ok(Self { consumer: consumer_name(&options.app, &name), filter, options, post: SignedPost::try_new(post)? })
+        let WebhookEndpointSettings { name, filter, options, post, signer } = settings;
+        Ok(Self { consumer: consumer_name(&options.app, &name), filter, options, post: SignedPost::try_new(post)?, signer })
     }
 
     /// What became of its requests.
@@ -77,7 +83,7 @@ impl WebhookEndpoint {
             headers.insert("x-holdline-event-id", HeaderValue::try_from(id.to_string())?);
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut answer = self.post.send(body(now, events)?, headers).await?;
+        let mut answer = self.post.send(&self.signer, body(now, events)?, headers).await?;
         let mut read = 0;
         // An answer that breaks off is none: whoever was writing it may not have done what it says.
         while let Some(chunk) = answer.chunk().await.map_err(broken)? {

@@ -37,12 +37,10 @@ fn endpoint_with(url: &str, change: impl FnOnce(&mut WebhookEndpointSettings)) -
         },
         post: PostSettings {
             url: url.to_owned(),
-            app_key: "app-key".to_owned(),
-            former_key: None,
-            signing_key: SigningKey::new(SECRET),
             headers: vec![("X-Env".to_owned(), "prod".to_owned())],
             timeout: Duration::from_millis(300),
         },
+        signer: Signer { app_key: "app-key".to_owned(), former_key: None, signing_key: SigningKey::new(SECRET) },
     };
     change(&mut settings);
     WebhookEndpoint::try_new(settings).unwrap()
