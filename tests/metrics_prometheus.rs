@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::{
-    APP, Broker, Launch, Ws, eventually, member,
+    APP, Broker, Certs, Launch, Ws, eventually, member,
     postgres::free_port,
     scrape::{Scrape, metrics_address},
     user_auth,
@@ -61,9 +61,10 @@ fn request(stream: &mut TcpStream, inbox: &mut Vec<u8>) -> bool {
     }
 }
 
-/// A broker with a store, locks and a listener that posts, and somebody who uses all of it.
+/// A broker with a store, locks, a listener that posts and a certificate, and somebody who uses all of it.
 struct Busy {
     broker: Broker,
+    _certs: Certs,
     round: u32,
     /// Who stays.
     _here: Vec<Ws>,
@@ -71,17 +72,21 @@ struct Busy {
 
 impl Busy {
     fn start() -> Busy {
+        let certs = Certs::new();
+        certs.issue("one");
+        certs.install("one");
         let config = format!(
-            "[metrics]\nbind = \"127.0.0.1:0\"\n[[listeners]]\nname = \"shop\"\nkind = \"http\"\nurl = \"http://{}/\"\n\
+            "{}[metrics]\nbind = \"127.0.0.1:0\"\n[[listeners]]\nname = \"shop\"\nkind = \"http\"\nurl = \"http://{}/\"\n\
              [[apps]]\nid = \"{}\"\nkey = \"{}\"\nsecret = \"{}\"\nclient_events = true\n\
              [[apps.holds]]\nchannel = \"private-order.{{order_id}}\"\nresource = \"order:{{order_id}}\"\nevent = \"Order\"\n\
              principal = \"socket\"\n",
+            certs.config("plain_bind = \"127.0.0.1:0\""),
             endpoint(),
             APP.id,
             APP.key,
             APP.secret
         );
-        let broker = Launch::config(config).start();
+        let broker = Launch::config(config).start().without_tls();
         let mut here: Vec<Ws> = (0..3).map(|_| broker.ws()).collect();
         for (n, ws) in here.iter_mut().enumerate() {
             ws.enter("news");
@@ -91,7 +96,7 @@ impl Busy {
             let user = json!({ "id": format!("user-{n}") }).to_string();
             ws.send(&json!({ "event": "pusher:signin", "data": { "auth": user_auth(APP, &id, &user), "user_data": user } }));
         }
-        Busy { broker, round: 0, _here: here }
+        Busy { broker, _certs: certs, round: 0, _here: here }
     }
 
     /// Everything that is counted, once.

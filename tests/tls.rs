@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::config::{accepted, refused};
-use crate::support::{Broker, Certs, Http, Launch, WAIT, Ws, eventually, one_app, run_to_end, until, wire};
+use crate::support::{Broker, Certs, Http, Launch, WAIT, Ws, eventually, one_app, run_to_end, scrape::Scrape, until, wire};
 
 /// A broker with the pair that is installed.
 fn broker(certs: &Certs, more: &str) -> Broker {
@@ -196,13 +196,20 @@ fn new_files_are_used_from_the_next_connection_on_and_broken_ones_never() {
         certs.issue(name);
     }
     certs.install("one");
-    let mut launch = Launch::config(format!("{}{}", certs.config("reload_interval = \"100ms\""), one_app("")));
+    certs.issue_with("two", "ed25519", 60);
+    let metrics = "[metrics]\nbind = \"127.0.0.1:0\"\n";
+    let mut launch = Launch::config(format!("{}{metrics}{}", certs.config("reload_interval = \"100ms\""), one_app("")));
     launch.errors_expected = true;
     let broker = launch.start();
     let address = broker.address();
-    assert_eq!(shown(&certs, address), "one");
+    let days_left = || {
+        let seconds = Scrape::of(&broker).value("holdline_tls_certificate_expiration_timestamp_seconds", &[]);
+        ((seconds - std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64()) / 86_400.0).round() as i64
+    };
+    assert_eq!((shown(&certs, address).as_str(), days_left()), ("one", 30));
     certs.install("two");
     until("the new certificate is shown", || shown(&certs, address) == "two");
+    assert_eq!(days_left(), 60, "of the one in use");
 
     let complaints = || broker.log_lines().iter().filter(|line| line.contains("Keeping the TLS certificate in use")).count();
     let complained = |of: &str, total: usize| {

@@ -136,7 +136,13 @@ async fn start<H: Handler>(server: Server<H>, holds: ConfiguredHolds) -> Result<
             None => app.configure(own_routes),
         }
     };
-    let sources = metrics::Sources { broker: broker.clone(), hooks, requests, store: lifecycle.as_ref().map(Lifecycle::numbers) };
+    let sources = metrics::Sources {
+        broker: broker.clone(),
+        hooks,
+        requests,
+        store: lifecycle.as_ref().map(Lifecycle::numbers),
+        certificate: tls.as_ref().map(|tls| Arc::clone(&tls.in_use)),
+    };
     let opened = Metrics::start(&settings.metrics, sources).and_then(|metrics| {
         // Before anybody can know that this serves: a stop that is asked for from then on is a graceful one.
         let signals = shutdown::Signals::listen(tls.is_some()).map_err(ServerError::Signals)?;

@@ -19,7 +19,7 @@ use rustls::{
 pub use certificate::TlsError;
 
 use self::{
-    certificate::{Files, Leaf},
+    certificate::{Files, Leaf, Pair},
     watch::Watch,
 };
 use super::ServerError;
@@ -27,11 +27,18 @@ use crate::config::TlsSettings;
 
 /// The pair that new connections get.
 #[derive(Debug)]
-struct InUse(RwLock<Arc<CertifiedKey>>);
+pub(super) struct InUse(RwLock<Pair>);
+
+impl InUse {
+    /// The last moment at which its certificate is valid.
+    pub(super) fn ends(&self) -> SystemTime {
+        self.0.read().leaf.ends
+    }
+}
 
 impl ResolvesServerCert for InUse {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.read()))
+        Some(Arc::clone(&self.0.read().key))
     }
 }
 
@@ -39,6 +46,7 @@ impl ResolvesServerCert for InUse {
 pub(super) struct Tls {
     /// For each listener.
     pub(super) config: ServerConfig,
+    pub(super) in_use: Arc<InUse>,
     watch: Watch,
 }
 
@@ -55,16 +63,16 @@ impl Tls {
         let contents = files.read()?;
         let pair = files.pair(&contents)?;
         pair.leaf.say(&files);
-        let in_use = Arc::new(InUse(RwLock::new(pair.key)));
-        let watch = Watch::new(files, contents.stamp(), pair.leaf, Arc::clone(&in_use), settings.reload_interval)?;
+        let in_use = Arc::new(InUse(RwLock::new(pair)));
+        let watch = Watch::new(files, contents.stamp(), Arc::clone(&in_use), settings.reload_interval)?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|source| TlsError::Versions { source })?
             .with_no_client_auth()
-            .with_cert_resolver(in_use);
+            .with_cert_resolver(Arc::clone(&in_use) as Arc<dyn ResolvesServerCert>);
         // Not HTTP/2: a WebSocket could not be opened there.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Some(Self { config, watch }))
+        Ok(Some(Self { config, in_use, watch }))
     }
 
     /// Follows the files from now on.

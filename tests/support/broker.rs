@@ -184,6 +184,14 @@ impl Broker {
         self.address
     }
 
+    /// From here on clients of ours come to `tls.plain_bind`.
+    pub(crate) fn without_tls(mut self) -> Broker {
+        let plain = || self.log_lines().iter().filter(|line| line.contains("without TLS")).find_map(|line| listening(line));
+        let address = eventually("the broker says where it listens without TLS", plain);
+        self.address = address;
+        self
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -4,6 +4,7 @@
 //! thread of this listener, so that a scrape waits for nobody but a lock that is held for microseconds. What is in the database is
 //! read beside the scrapes. No other part of the program knows the crate that writes the page.
 
+mod certificate;
 mod connections;
 mod hooks;
 mod page;
@@ -25,7 +26,7 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 pub(super) use requests::Requests;
 pub(super) use store::{PostedTo, StoreSources};
 
-use super::ServerError;
+use super::{ServerError, tls::InUse};
 use crate::{cluster::Broker, config::MetricsSettings, lifecycle::HookStats};
 
 /// Scrapers at a time; whoever comes beyond that waits.
@@ -41,6 +42,8 @@ pub(super) struct Sources {
     pub(super) requests: Requests,
     /// `None` without a store.
     pub(super) store: Option<StoreSources>,
+    /// `None` without TLS.
+    pub(super) certificate: Option<Arc<InUse>>,
 }
 
 /// The listener at work.
@@ -85,6 +88,9 @@ fn registry(sources: Sources) -> Registry {
     registry.register_collector(Box::new(sources.requests));
     if let Some(sources) = sources.store {
         registry.register_collector(Box::new(store::Store::new(sources)));
+    }
+    if let Some(in_use) = sources.certificate {
+        registry.register_collector(Box::new(certificate::Certificate(in_use)));
     }
     registry.register_collector(Box::new(process::Process::new()));
     registry
@@ -152,7 +158,8 @@ mod tests {
                 hub.join(channel, &Join { conn: &conn, member: None, greeting: &[], now }).unwrap();
             }
         }
-        let sources = Sources { broker: broker.clone(), hooks: Arc::default(), requests: Requests::default(), store: None };
+        let sources =
+            Sources { broker: broker.clone(), hooks: Arc::default(), requests: Requests::default(), store: None, certificate: None };
         let registry = registry(sources);
         let best = (0..5).map(|_| {
             let (began, mut page) = (Instant::now(), String::new());

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     InUse,
-    certificate::{Contents, Files, Leaf, Stamp, TlsError},
+    certificate::{Contents, Files, Stamp, TlsError},
 };
 use crate::server::ServerError;
 
@@ -29,18 +29,16 @@ type Seen = Result<Stamp, String>;
 pub(super) struct Watch {
     files: Files,
     seen: Seen,
-    /// The certificate in use.
-    leaf: Leaf,
     in_use: Arc<InUse>,
     interval: Duration,
     hangup: Signal,
 }
 
 impl Watch {
-    pub(super) fn new(files: Files, seen: Stamp, leaf: Leaf, in_use: Arc<InUse>, interval: Duration) -> Result<Self, ServerError> {
+    pub(super) fn new(files: Files, seen: Stamp, in_use: Arc<InUse>, interval: Duration) -> Result<Self, ServerError> {
         // From here on a SIGHUP no longer ends the process.
         let hangup = signal(SignalKind::hangup()).map_err(ServerError::Signals)?;
-        Ok(Self { files, seen: Ok(seen), leaf, in_use, interval, hangup })
+        Ok(Self { files, seen: Ok(seen), in_use, interval, hangup })
     }
 
     /// Goes on for ever.
@@ -80,9 +78,8 @@ impl Watch {
         self.seen = seen(&contents);
         match contents.and_then(|contents| self.files.pair(&contents)) {
             Ok(pair) => {
-                *self.in_use.0.write() = pair.key;
-                self.leaf = pair.leaf;
-                self.leaf.say(&self.files);
+                pair.leaf.say(&self.files);
+                *self.in_use.0.write() = pair;
             }
             Err(error) => self.complain(&error),
         }
@@ -97,10 +94,11 @@ impl Watch {
 
     fn complain(&self, error: &TlsError) {
         let Files { certificate, key } = &self.files;
+        let until = &self.in_use.0.read().leaf.not_after;
         let cause = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
         tracing::error!(
-            tls.certificate = %certificate.display(), tls.key = %key.display(), tls.not_after = self.leaf.not_after,
-            "Keeping the TLS certificate in use, which is valid until {}: {error}{cause}", self.leaf.not_after
+            tls.certificate = %certificate.display(), tls.key = %key.display(), tls.not_after = until,
+            "Keeping the TLS certificate in use, which is valid until {until}: {error}{cause}"
         );
     }
 }
