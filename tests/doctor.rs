@@ -339,7 +339,19 @@ fn applications_of_the_table_are_looked_at_as_those_of_the_file() {
     let report = run.doctor();
     report.says("apps", "ok", &["3 of the 3 applications in the table"]);
     report.says("secrets", "warn", &["app erp", "everybody tries first"]).says("webhook", "fail", &["of app crm", "is not reached"]);
-    run.config = run.config.replace("id = \"shop\"", "id = \"wiki\"");
+    let pasted = run.ask(&["doctor", "--offline", "--app", "crm"]);
+    let lines = ["PUSHER_APP_ID=crm", "PUSHER_APP_SECRET=\"<in the table of applications; --show-secret shows it>\""];
+    assert!(lines.iter().all(|line| pasted.stdout.lines().any(|found| found == *line)), "{}", pasted.said());
+    let unknown = run.ask(&["doctor", "--offline", "--app", "nobody"]);
+    assert!(unknown.code == 2 && unknown.stderr.contains("or of the table"), "{}", unknown.said());
+    let listener =
+        |app: &str| format!("[[listeners]]\nname = \"{app}\"\nkind = \"http\"\nurl = \"http://127.0.0.1:1/\"\napp = \"{app}\"\n");
+    let config = std::mem::take(&mut run.config);
+    run.config = format!("{config}{}{}", listener("crm"), listener("crn"));
+    let report = run.doctor();
+    report.says("apps", "warn", &["listener crn is about app \"crn\""]);
+    assert!(!report.lines("apps").iter().any(|(_, text)| text.contains("listener crm")));
+    run.config = config.replace("id = \"shop\"", "id = \"wiki\"");
     run.doctor().says("apps", "warn", &["the id of application wiki", "is not served"]).says("apps", "ok", &["2 of the 3"]);
 }
 

@@ -43,7 +43,7 @@ pub(super) enum CliError {
     Store(#[from] OpenError),
     #[error("{cursor:?} is not a cursor of this log: give one that `holdline events` has printed")]
     Cursor { cursor: String },
-    #[error("--app {id:?}: no application of the configuration has this id")]
+    #[error("--app {id:?}: no application of the configuration, or of the table, has this id")]
     UnknownApp { id: String },
     #[error("{address} answers {path} with {status}")]
     NotHealthy { address: String, path: &'static str, status: u16 },

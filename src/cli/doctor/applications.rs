@@ -34,6 +34,13 @@ pub(super) async fn examine(report: &mut Report, settings: &Settings) -> Vec<App
             Err(error) => report.warn("apps", format!("{}; it is not served", chain(&error))),
         }
     }
+    let is_known = |id: &str| settings.apps.iter().any(|app| app.id == id) || rows.iter().any(|row| row.id == id);
+    for listener in settings.listeners.iter().filter(|listener| !listener.app.is_empty() && !is_known(&listener.app)) {
+        report.warn(
+            "apps",
+            format!("listener {} is about app {:?}, which is neither in the configuration nor in the table", listener.name, listener.app),
+        );
+    }
     report.ok("apps", format!("{} of the {} applications in the table can be served", served.len(), rows.len()));
     served
 }

@@ -84,13 +84,10 @@ fn tell(args: &DoctorArgs, report: &Report, paste: Option<&Paste>) -> Result<Exi
 
 fn examine(args: &DoctorArgs, loaded: &Loaded, public: Option<Public>) -> Result<(Report, Option<Paste>), CliError> {
     let settings = &loaded.settings;
-    let app = match &args.app {
-        None => settings.apps.first(),
-        Some(id) => {
-            let found = settings.apps.iter().find(|app| app.id == *id);
-            Some(found.ok_or_else(|| CliError::UnknownApp { id: id.clone() })?)
-        }
-    };
+    let in_file = |id: &String| settings.apps.iter().any(|app| app.id == *id);
+    if let Some(id) = args.app.as_ref().filter(|id| !settings.app_store.enabled && !in_file(id)) {
+        return Err(CliError::UnknownApp { id: id.clone() });
+    }
     let mut report = Report::default();
     safety::configuration(&mut report, loaded);
     safety::secrets(&mut report, loaded);
@@ -100,14 +97,20 @@ fn examine(args: &DoctorArgs, loaded: &Loaded, public: Option<Public>) -> Result
     machine::open_files(&mut report, settings, beside.as_ref());
     machine::memory(&mut report, settings, beside.as_ref());
     machine::clock(&mut report);
-    System::new().block_on(async {
+    let kept = System::new().block_on(async {
         let serves = port::main(&mut report, settings, beside.as_ref()).await;
         port::others(&mut report, settings, serves);
         directory::examine(&mut report, settings, beside.as_ref(), serves);
         database::examine(&mut report, settings).await;
         let kept = applications::examine(&mut report, settings).await;
         outside::examine(&mut report, settings, &kept, args.offline).await;
+        kept
     });
+    let mut apps = settings.apps.iter().chain(&kept);
+    let app = match &args.app {
+        None => apps.next(),
+        Some(id) => Some(apps.find(|app| app.id == *id).ok_or_else(|| CliError::UnknownApp { id: id.clone() })?),
+    };
     let paste = app.map(|app| Paste::new(loaded, app, public.unwrap_or_else(|| Public::of(settings, seen.as_ref())), args.show_secret));
     Ok((report, paste))
 }

@@ -116,9 +116,13 @@ fn options(public: &Public) -> String {
 
 /// Where the secret is, in its place.
 fn place(loaded: &Loaded, app: &AppSettings) -> String {
-    let at = loaded.settings.apps.iter().position(|other| other.id == app.id).unwrap_or(0);
-    let key = format!("apps[{at}].secret");
-    format!("<{key} in {}; --show-secret shows it>", loaded.origins.of(&key))
+    match loaded.settings.apps.iter().position(|other| other.id == app.id) {
+        Some(at) => {
+            let key = format!("apps[{at}].secret");
+            format!("<{key} in {}; --show-secret shows it>", loaded.origins.of(&key))
+        }
+        None => "<in the table of applications; --show-secret shows it>".to_owned(),
+    }
 }
 
 /// A value of a `.env` file.
