@@ -20,6 +20,7 @@ mod machine;
 #[cfg(test)]
 mod machine_tests;
 mod peer;
+mod random;
 mod receipts;
 mod scanner;
 mod settings;

@@ -28,6 +28,7 @@ use super::{
     body::FirstWords,
     inbound::{Inbound, Message},
     link::{Handoff, Link},
+    random,
     writer::Writer,
 };
 use crate::{
@@ -138,10 +139,9 @@ fn enter<H: Handler>(transport: &Transport<H>, asked: &Request) -> Result<Entere
     let hub = transport.broker.app_by_key(&asked.key).ok_or_else(|| Refusal::unknown_app(&asked.key))?;
     let app = hub.app();
     let claims = asked.check(&app, &transport.settings)?;
-    let mut bits = [0; 16];
-    getrandom::fill(&mut bits).map_err(|_| Refusal::new(CloseCode::OVER_CAPACITY, "The server has no randomness"))?;
+    let bits = random::bits().map_err(|_| Refusal::new(CloseCode::OVER_CAPACITY, "The server has no randomness"))?;
     let new = NewConn {
-        socket_id: SocketId::from_random(u128::from_ne_bytes(bits)),
+        socket_id: SocketId::from_random(bits),
         app: Arc::clone(&app),
         remote_ip: asked.peer.address.ip(),
         worker: transport.worker,

@@ -3,7 +3,14 @@
 //! This is what actix-web's `HttpServer` does, with one difference: TLS offers HTTP/1.1 alone. `HttpServer` offers HTTP/2 as well and
 //! prefers it, and there a WebSocket cannot be opened.
 
-use std::{fmt, future::ready, io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    fmt,
+    future::ready,
+    io,
+    net::{SocketAddr, TcpListener},
+    rc::Rc,
+    time::Duration,
+};
 
 use actix_http::{ConnectionType, HttpServiceBuilder, Request, Response, StatusCode, body::MessageBody};
 use actix_server::{Server, ServerBuilder};
@@ -70,11 +77,11 @@ where
             }
         })
     };
-    let plain = {
+    let plain = |bound: Option<SocketAddr>| {
         let app = app.clone();
         move || {
-            let service = http(|stream: &TcpStream, data| {
-                data.insert(Reached(stream.local_addr().ok()));
+            let service = http(move |stream: &TcpStream, data| {
+                data.insert(Reached(bound.or_else(|| stream.local_addr().ok())));
             });
             let with_address = |stream: TcpStream| {
                 let address = stream.peer_addr().ok();
@@ -92,7 +99,10 @@ where
     }
     for socket in sockets.main {
         server = match tls {
-            None => server.listen("plain", socket, plain.clone())?,
+            None => {
+                let plain = plain(own_address(&socket));
+                server.listen("plain", socket, plain)?
+            }
             Some(config) => {
                 let (app, config) = (app.clone(), config.clone());
                 server.listen("tls", socket, move || {
@@ -112,6 +122,7 @@ where
         };
     }
     if let Some(socket) = sockets.plain {
+        let plain = plain(own_address(&socket));
         server = server.listen("plain", socket, plain)?;
     }
     if let Some(socket) = sockets.unix {
@@ -123,6 +134,11 @@ where
         })?;
     }
     Ok(server.run())
+}
+
+/// Where peers of a listener reach us, unless that is to be asked of each connection.
+fn own_address(listener: &TcpListener) -> Option<SocketAddr> {
+    listener.local_addr().ok().filter(|address| !address.ip().is_unspecified())
 }
 
 /// HTTP/1.1 as we want it on every socket.
