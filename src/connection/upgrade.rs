@@ -52,7 +52,7 @@ pub(super) async fn answer<H: Handler>(
     payload: dev::Payload,
     transport: &Transport<H>,
 ) -> Result<HttpResponse, actix_web::Error> {
-    let asked = Request::read(request, &transport.settings.trusted_proxies);
+    let mut asked = Request::read(request, &transport.settings.trusted_proxies);
     let mut knock = Knock::new(request, &asked, transport);
     // A trusted proxy that names no client stands for all of them.
     let knocker = asked.peer.address.ip().filter(|ip| !transport.settings.trusted_proxies.contains(*ip));
@@ -72,7 +72,7 @@ pub(super) async fn answer<H: Handler>(
     let link = Rc::<Link>::default();
     let inbound = Inbound::new(payload, transport.settings.max_message_bytes, Rc::clone(&link));
     let upgrade = Upgrade { handshake, handoff, link, inbound };
-    match admit(transport, request, &asked, &mut knock).await {
+    match admit(transport, request, &mut asked, &mut knock).await {
         Err(refusal) => {
             let (code, remote, message) = (refusal.code.as_u16(), asked.peer.address, &refusal.message);
             tracing::debug!(code, remote.address = %remote, "Refusing a connection from {remote}: {message}");
@@ -97,7 +97,7 @@ struct Admitted<C> {
 async fn admit<H: Handler>(
     transport: &Transport<H>,
     request: &HttpRequest,
-    asked: &Request,
+    asked: &mut Request,
     knock: &mut Knock<'_, H>,
 ) -> Result<Admitted<H::Conn>, Refusal> {
     let entered = enter(transport, asked).inspect_err(|refusal| knock.turned_away(Stage::Admission, refusal.why, &refusal.message))?;
@@ -108,8 +108,8 @@ async fn admit<H: Handler>(
     let handshake = Handshake {
         conn: conn.clone(),
         path: request.path().to_owned(),
-        path_token: asked.path_token.clone(),
-        query: asked.query.clone(),
+        path_token: asked.path_token.take(),
+        query: std::mem::take(&mut asked.query),
         headers: headers.collect(),
         claims,
     };
