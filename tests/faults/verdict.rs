@@ -30,7 +30,12 @@ impl Cluster {
                 return;
             }
             if Instant::now() >= deadline {
-                let lines = |node: &Node| format!("broker {}:\n{}", node.index(), node.log().join("\n"));
+                // Whether it has the connection at all, and thinks that it holds something, is what one wants to know first.
+                let sockets = |node: &Node| node.is_running().then(|| node.http().get("/sockets", &[("limit", "1000")]).text());
+                let lines = |node: &Node| {
+                    let sockets = sockets(node).unwrap_or_default();
+                    format!("broker {}:\n{}\nits sockets: {sockets}", node.index(), node.log().join("\n"))
+                };
                 let logs: Vec<String> = self.nodes.iter().map(lines).collect();
                 panic!("clients and tables disagree:\n{}\n{}", differences.join("\n"), logs.join("\n"));
             }
