@@ -17,8 +17,7 @@ after(() => world?.stop());
 suite('one hold', () => {
   test('it is held: by whom, under which fence; and released, which the broker has read when release() resolves', async (t) => {
     const ada = await world.person(t, '42');
-    await open(ada, 'private-order.1');
-    assert.equal((await at(ada)).state, 'pending');
+    assert.equal(await open(ada, 'private-order.1'), 'pending');
     const { fence, ...held } = await becomes(ada, 'held');
     assert.deepEqual(held, { state: 'held', holder: 'user:42', resource: 'order:1', outcome: 'granted', cause: undefined, error: undefined });
     assert.deepEqual((await world.locks())['order:1'], { fence, principal: 'user:42', state: 'held' });

@@ -53,7 +53,7 @@ run() {
     (cd python && timeout 600 ../.venv/bin/python -B -m unittest -v test_server_sdk test_tls test_reader) 2>&1
   else
     # pusher-js closes once more what the broker has closed, and the WebSocket of its Node build then keeps a timer for 30 s: hence the force.
-    timeout 600 node --test --test-force-exit --test-concurrency=1 --test-timeout=120000 --test-reporter=spec "$1.test.mjs" 2>&1
+    timeout 600 node --test --test-force-exit --test-concurrency=1 --test-timeout=300000 --test-reporter=spec "$1.test.mjs" 2>&1
   fi
 }
 

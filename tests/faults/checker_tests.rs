@@ -3,7 +3,7 @@
 use super::{
     audit::{Change, Move, View},
     checker::{Allowed, Disturbance, Disturbed, Evidence, Footprint, Process, violations},
-    journal::{Entry, Leave, What},
+    journal::{Entry, Leave, What, beliefs},
     ledger::{ConsumerRow, EventRow, HeadRow, HoldRow, Ledger, LockRow, NodeRow},
     node::clients_of,
 };
@@ -328,4 +328,23 @@ fn i10_a_panic_or_an_error_in_the_log() {
         evidence.logs[0].1.push(error.to_owned());
         evidence.allowed.errors.push("was declared dead");
     });
+}
+
+/// The lock is named in a frame of its own: who has let go before that never believed in it.
+#[test]
+fn what_was_taken_back_before_its_lock_was_named_is_not_believed_in() {
+    let channel = || "private-x".to_owned();
+    let mut entries = vec![
+        seen(1, 1, opened(0, "1.1")),
+        seen(1, 2, What::Subscribing { channel: channel() }),
+        seen(1, 3, What::Subscribed { channel: channel() }),
+        seen(1, 4, What::Unsubscribing { channel: channel() }),
+        seen(1, 5, locked("order:1", 1, "user:a", "granted")),
+    ];
+    let until = |entries: &[Entry]| beliefs(entries).into_iter().map(|belief| belief.until).collect::<Vec<_>>();
+    assert_eq!(until(&entries), [Some(5 * SECOND)]);
+    entries.swap(3, 4);
+    assert_eq!(until(&entries), [Some(5 * SECOND)]);
+    entries.truncate(4);
+    assert_eq!(until(&entries), [None]);
 }

@@ -202,18 +202,20 @@ pub(crate) fn beliefs(entries: &[Entry]) -> Vec<Belief> {
             }
             What::Subscribing { channel } => teller.asked.push((channel.clone(), false)),
             What::Unsubscribing { channel } => {
-                // Also of what is asked for and not answered yet: then the answer is old when it comes.
-                teller.asked.iter_mut().filter(|(asked, _)| asked == channel).for_each(|(_, taken_back)| *taken_back = true);
+                // Also of what is asked for and not answered yet, or not to the end: then the answer is old when it comes.
+                let open = teller.asked.iter_mut().chain(&mut teller.answered);
+                open.filter(|(asked, _)| asked == channel).for_each(|(_, taken_back)| *taken_back = true);
                 end(&|pair| pair.1 == *channel);
             }
             What::Subscribed { channel } | What::Refused { channel, .. } => {
                 if let Some(first) = teller.asked.iter().position(|(asked, _)| asked == channel) {
-                    teller.taken_back = teller.asked.remove(first).1;
+                    teller.answered = Some(teller.asked.remove(first));
                 }
             }
             What::Locked { channel, resource, fence: Some(fence), principal, outcome } => {
                 let (resource, principal, outcome) = (resource.clone(), principal.clone(), outcome.clone());
-                let (broker, socket_id, until) = (teller.broker, teller.socket_id.clone(), teller.taken_back.then_some(at));
+                let taken_back = teller.answered.take().is_some_and(|(answered, taken_back)| answered == *channel && taken_back);
+                let (broker, socket_id, until) = (teller.broker, teller.socket_id.clone(), taken_back.then_some(at));
                 let belief = Belief { client, broker, socket_id, resource, principal, outcome, fence: *fence, from: at, until };
                 found.push((belief, channel.clone()));
             }
@@ -232,8 +234,8 @@ struct Teller {
     socket_id: String,
     /// Channels whose subscription is not answered, in order, and whether it was taken back meanwhile.
     asked: Vec<(String, bool)>,
-    /// Whether the one that was answered last had been taken back.
-    taken_back: bool,
+    /// The one that was answered last, and whether it was taken back before its lock was named.
+    answered: Option<(String, bool)>,
 }
 
 /// Socket ids that are open, with their clients.

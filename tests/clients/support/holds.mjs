@@ -90,9 +90,9 @@ export class World {
 }
 
 export const fine = (...pages) => assert.deepEqual(pages.map(({ wrong }) => wrong), pages.map(() => []));
-/** Opens a channel in a page, as `window.h` or another name, and does not wait for anything. */
+/** Opens a channel in a page, as `window.h` or another name; answers its state at that moment, and does not wait for anything. */
 export const open = (page, channel, options = {}, as = 'h') =>
-  page.evaluate(([channel, options, as]) => void (window[as] = window.open_(channel, options)), [channel, options, as]);
+  page.evaluate(([channel, options, as]) => (window[as] = window.open_(channel, options)).state, [channel, options, as]);
 export const at = (page, as = 'h') => page.evaluate((as) => ({ ...window[as].snapshot }), as);
 export const becomes = async (page, state, { as = 'h', within = 10_000 } = {}) => {
   await eventuallyEqual(`the hold is ${state}`, async () => (await at(page, as)).state, state, { within });
