@@ -9,7 +9,10 @@ export class Session {
   order: number | undefined;
   eager: boolean;
 
-  private constructor(person: string) {
+  private constructor(
+    person: string,
+    private readonly others: Others,
+  ) {
     const identity = sessionStorage.getItem('identity') as Identity | null;
     this.person = person;
     this.identity = IDENTITIES.find((known) => known === identity) ?? 'signin';
@@ -24,13 +27,14 @@ export class Session {
     if (location.search) history.replaceState(null, '', location.pathname);
     const others = new Others();
     const person = asked ?? known(sessionStorage.getItem('person')) ?? (await others.free(people));
-    const session = new Session(person);
-    others.here = () => session.person;
+    await others.be(person);
+    const session = new Session(person, others);
     session.keep();
     return session;
   }
 
   keep(): void {
+    void this.others.be(this.person);
     sessionStorage.setItem('person', this.person);
     sessionStorage.setItem('identity', this.identity);
     sessionStorage.setItem('eager', this.eager ? 'yes' : 'no');
@@ -39,23 +43,35 @@ export class Session {
   }
 }
 
-/** The other tabs of this browser. */
+/** The other tabs of this browser: each has a lock on whom it is, which it loses with the tab. */
 class Others {
-  here: () => string | undefined = () => undefined;
-  readonly #channel = new BroadcastChannel('holdline-order-desk');
-  readonly #taken = new Set<string>();
+  #is: string | undefined;
+  #leave = (): void => {};
 
-  constructor() {
-    this.#channel.addEventListener('message', ({ data }: MessageEvent<{ ask?: true; taken?: string }>) => {
-      if (data.taken) this.#taken.add(data.taken);
-      const person = this.here();
-      if (data.ask && person) this.#channel.postMessage({ taken: person });
+  /** Takes the first whom no other tab is; two that ask at once do so one after the other. */
+  async free(people: Person[]): Promise<string> {
+    return navigator.locks.request('holdline-order-desk', async () => {
+      const { held = [] } = await navigator.locks.query();
+      const taken = new Set(held.map(({ name }) => name));
+      const person = people.find(({ id }) => !taken.has(lockOf(id)))?.id ?? people[0]?.id ?? '';
+      await this.be(person);
+      return person;
     });
   }
 
-  async free(people: Person[]): Promise<string> {
-    this.#channel.postMessage({ ask: true });
-    await new Promise((resolve) => setTimeout(resolve, 80));
-    return people.find(({ id }) => !this.#taken.has(id))?.id ?? people[0]?.id ?? '';
+  /** This tab is this person from now on; so may others be. */
+  async be(person: string): Promise<void> {
+    if (this.#is === person) return;
+    this.#is = person;
+    this.#leave();
+    await new Promise<void>((is) => {
+      void navigator.locks.request(lockOf(person), { mode: 'shared' }, () => {
+        is();
+        if (this.#is === person) return new Promise<void>((leave) => (this.#leave = leave));
+        return undefined;
+      });
+    });
   }
 }
+
+const lockOf = (person: string): string => `holdline-order-desk/${person}`;
