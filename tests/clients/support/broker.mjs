@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { eventually } from './waiting.mjs';
+import { PATIENCE, eventually } from './waiting.mjs';
 
 const BINARY = process.env.HOLDLINE_BIN ?? fileURLToPath(new URL('../../../target/debug/holdline', import.meta.url));
 
@@ -63,7 +63,7 @@ export class Broker {
     const ended = this.exited.then(({ code }) => assert.fail(`${BINARY} ended at the start with ${code}:\n${this.lines.join('\n')}`));
     ended.catch(() => {});
     const said = () => this.messages().map((text) => /^Listening on (\S+):(\d+)$/.exec(text)).find(Boolean);
-    const listening = await Promise.race([eventually('the broker listens', said, { within: 15_000 }), ended]);
+    const listening = await Promise.race([eventually('the broker listens', said, { within: 2 * PATIENCE }), ended]);
     this.host = listening[1];
     this.port = Number(listening[2]);
   }
@@ -86,7 +86,7 @@ export class Broker {
   }
 
   /** Asks the broker to stop, and checks how it went: exit code 0, no panic, nothing but JSON in the log. */
-  async stop({ within = 20_000 } = {}) {
+  async stop({ within = 2 * PATIENCE } = {}) {
     if (this.ended) return;
     const asked = Date.now();
     this.signal('SIGTERM');

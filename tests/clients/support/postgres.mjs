@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { freePort } from './ports.mjs';
-import { eventually } from './waiting.mjs';
+import { PATIENCE, eventually } from './waiting.mjs';
 
 const DEBIAN = '/usr/lib/postgresql';
 
@@ -30,7 +30,7 @@ export class Postgres {
     const settings = ['fsync=off', 'listen_addresses=127.0.0.1', 'log_min_messages=panic'].flatMap((setting) => ['-c', setting]);
     postgres.server = spawn(join(postgres.bin, 'postgres'), ['-D', data, '-k', postgres.directory, '-p', String(postgres.port), ...settings], { ...as, stdio: 'ignore' });
     process.once('exit', () => postgres.server.kill('SIGKILL'));
-    await eventually('PostgreSQL answers', () => postgres.sql('SELECT 1') === '1', { within: 60_000, every: 100 });
+    await eventually('PostgreSQL answers', () => postgres.sql('SELECT 1') === '1', { within: 4 * PATIENCE, every: 100 });
     return postgres;
   }
 

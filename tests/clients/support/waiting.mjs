@@ -3,8 +3,11 @@ import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
 import { inspect } from 'node:util';
 
+/** How long is waited for what must come: long enough for a busy machine, because only a failure ever takes so long. */
+export const PATIENCE = 30_000;
+
 /** Polls `probe` until it answers something truthy, and answers that. Fails at the deadline with the last reason. */
-export async function eventually(what, probe, { within = 5000, every = 10 } = {}) {
+export async function eventually(what, probe, { within = PATIENCE, every = 10 } = {}) {
   const deadline = Date.now() + within;
   for (;;) {
     let reason;
@@ -38,7 +41,7 @@ export async function always(what, probe, { during = 1500, every = 25 } = {}) {
 }
 
 /** Resolves with the next `event` of an emitter that has bind and unbind (pusher-js and its parts); rejects when `unless` comes first. */
-export function next(emitter, event, { unless, within = 5000 } = {}) {
+export function next(emitter, event, { unless, within = PATIENCE } = {}) {
   return new Promise((resolve, reject) => {
     const finish = (settle, value) => {
       clearTimeout(timer);
