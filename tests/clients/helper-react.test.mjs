@@ -42,7 +42,7 @@ after(() => world?.stop());
 
 const person = async (t, version, user, settings) => world.page(await world.browserOf(t, user), `/react${version}.html`, settings);
 const shows = (page, expected, name = 'one') =>
-  eventuallyEqual(`what ${name} shows`, () => page.locator(`#${name} .state`).textContent(), expected, { within: 10_000 });
+  eventuallyEqual(`what ${name} shows`, () => page.locator(`#${name} .state`).textContent(), expected);
 const fence = async (page, name = 'one') => Number(await page.locator(`#${name} .fence`).textContent());
 
 let number = 100;
@@ -57,7 +57,7 @@ for (const version of Object.keys(VERSIONS)) {
       assert.deepEqual([await fence(ada), given.principal], [given.fence, 'user:42']);
       assert.equal(await ada.locator('#one .holder').textContent(), 'user:42');
       await ada.evaluate('show({})');
-      await world.freed(`order:${order}`, 3_000);
+      await world.freed(`order:${order}`);
       assert.deepEqual(await ada.evaluate('told'), [`one: held ${given.fence}`]);
       fine(ada);
     });
@@ -77,10 +77,10 @@ for (const version of Object.keys(VERSIONS)) {
       // Another order: this one is let go.
       const next = String(++number);
       await ada.evaluate((order) => show({ two: order }), next);
-      await world.freed(`order:${order}`, 3_000);
+      await world.freed(`order:${order}`);
       await eventually('the next one', async () => (await fence(ada, 'two')) > kept);
       await ada.evaluate('root.unmount()');
-      await world.freed(`order:${next}`, 3_000);
+      await world.freed(`order:${next}`);
       fine(ada);
     });
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { APP } from './support/broker.mjs';
 import { HOLDS, World, fine } from './support/holds.mjs';
-import { eventually, eventuallyEqual } from './support/waiting.mjs';
+import { PATIENCE, eventually, eventuallyEqual } from './support/waiting.mjs';
 
 const MUTE = { ...APP, id: 'mute-id', key: 'mute-key', secret: 'mute-secret' };
 
@@ -29,15 +29,15 @@ async function listener(t, user, channel, settings) {
 
 const heard = (page) => page.evaluate('heard');
 /** How it ended: the status, or the name, the code and the text of the error. */
-const send = (page, channel, data, options) =>
+const send = (page, channel, data, options = { within: PATIENCE }) =>
   page.evaluate(([channel, data, options]) => sendWithReceipt(client, channel, 'client-said', data, options).catch(({ name, code, message }) => [name, code, message]), [channel, data, options]);
 
 test('it is delivered, and says so; the same once more is known', async (t) => {
   const [ada, bob] = [await listener(t, '42', 'private-chat'), await listener(t, '7', 'private-chat')];
   assert.equal(await send(ada, 'private-chat', { text: 'one' }), 'ok');
-  assert.equal(await send(ada, 'private-chat', { text: 'two' }, { id: 7 }), 'ok');
-  assert.equal(await send(ada, 'private-chat', { text: 'two' }, { id: 7 }), 'dup');
-  assert.equal(await send(ada, 'private-chat', { text: 'three' }, { id: '7' }), 'ok');
+  assert.equal(await send(ada, 'private-chat', { text: 'two' }, { id: 7, within: PATIENCE }), 'ok');
+  assert.equal(await send(ada, 'private-chat', { text: 'two' }, { id: 7, within: PATIENCE }), 'dup');
+  assert.equal(await send(ada, 'private-chat', { text: 'three' }, { id: '7', within: PATIENCE }), 'ok');
   await eventuallyEqual('Bob hears', () => heard(bob), ['one', 'two', 'three']);
   assert.deepEqual(await heard(ada), []);
   fine(ada, bob);
@@ -45,12 +45,15 @@ test('it is delivered, and says so; the same once more is known', async (t) => {
 
 test('the connection breaks before the answer comes: it is sent again by the next one, and delivered once', async (t) => {
   const [ada, bob] = [await listener(t, '42', 'private-cut'), await listener(t, '7', 'private-cut')];
+  // Who has asked to sign in sends nothing before that.
+  const ready = () => eventually('she is there', () => ada.evaluate('pusher.user.user_data && pusher.channel("private-cut").subscribed'));
   for (const text of ['one', 'two', 'three']) {
+    await ready();
     const socket = await ada.evaluate('pusher.connection.socket_id');
     const answer = ada.evaluate((text) => {
       const sent = sendWithReceipt(client, 'private-cut', 'client-said', { text }, { within: 30_000, every: 100 });
-      // Behind the first attempt, in front of its answer.
-      setTimeout(() => pusher.connection.connection.transport.socket.close());
+      // Behind the first attempt; whose answer a socket that is being closed does not hear any more.
+      pusher.connection.connection.transport.socket.close();
       return sent;
     }, text);
     assert.match(await answer, /^(ok|dup)$/);

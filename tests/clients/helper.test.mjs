@@ -31,7 +31,7 @@ suite('one hold', () => {
       await Promise.all([first, window.h.release()]);
       return [late, window.h.state, window.h.fence, pusher.channel('private-order.1') === undefined];
     }), [[fence], 'released', fence, true]);
-    await world.freed('order:1', 3_000);
+    await world.freed('order:1');
     assert.deepEqual(await ada.evaluate('sent'), ['subscribe private-order.1', 'unsubscribe private-order.1']);
     fine(ada);
   });
@@ -44,7 +44,7 @@ suite('one hold', () => {
       pusher.disconnect();
     });
     // Sooner than its grace.
-    await world.freed('order:2', 3_000);
+    await world.freed('order:2');
     fine(ada);
   });
 
@@ -207,7 +207,7 @@ suite('tabs, and several holds of one page', () => {
     await tabs[0].evaluate('h.release()');
     await always('it stays theirs', async () => (await at(tabs[1])).state === 'held' && 'order:10' in (await world.locks()), { during: 500 });
     await tabs[1].evaluate('h.release()');
-    await world.freed('order:10', 3_000);
+    await world.freed('order:10');
     fine(...tabs);
   });
 
@@ -224,7 +224,7 @@ suite('tabs, and several holds of one page', () => {
     assert.deepEqual(await ada.evaluate('sent'), ['subscribe private-order.11']);
     await eventuallyEqual('the failure is seen', async () => ada.wrong, ['a handler that fails']);
     await ada.evaluate('b.release()');
-    await world.freed('order:11', 3_000);
+    await world.freed('order:11');
   });
 
   test('one more hold of a channel that was lost, or that could not be had, asks again; for one that is waited for it waits', async (t) => {
@@ -255,7 +255,7 @@ suite('tabs, and several holds of one page', () => {
     await ada.evaluate(() => { pusher.disconnect(); pusher.connect(); });
     await becomes(ada, 'held');
     await ada.evaluate('h.release()');
-    await world.freed('order:12', 3_000);
+    await world.freed('order:12');
     await ada.evaluate(() => { pusher.disconnect(); pusher.connect(); });
     await eventually('she is back', () => ada.evaluate('pusher.connection.state === "connected"'));
     await always('nothing is asked for', async () => !('order:12' in (await world.locks())), { during: 500 });
@@ -271,7 +271,7 @@ suite('tabs, and several holds of one page', () => {
     await bob.evaluate(() => { pusher.disconnect(); pusher.connect(); });
     await eventually('he is back', () => bob.evaluate('pusher.connection.state === "connected"'));
     await ada.evaluate('h.release()');
-    await world.freed('order:13', 3_000);
+    await world.freed('order:13');
     await always('it stays free', async () => !('order:13' in (await world.locks())), { during: 500 });
     assert.equal((await at(bob)).state, 'released');
     fine(ada, bob);
@@ -282,13 +282,32 @@ suite('tabs, and several holds of one page', () => {
     await take(ada, 'private-order.14');
     await ada.evaluate(() => pusher.unsubscribe('private-order.14'));
     assert.equal((await at(ada)).state, 'released');
-    await world.freed('order:14', 3_000);
-    // Before its answer has come, too.
-    await open(ada, 'private-order.15');
-    await ada.evaluate(() => pusher.unsubscribe('private-order.15'));
+    await world.freed('order:14');
+    // Before it has left, and before its answer has come, too.
+    assert.equal(await ada.evaluate(() => {
+      window.h = window.open_('private-order.15');
+      pusher.unsubscribe('private-order.15');
+      return window.h.state;
+    }), 'released');
+    await ada.evaluate('h.release()');
+    await world.freed('order:15');
+    await ada.evaluate(() => new Promise((left) => {
+      const { connection } = pusher;
+      const send = connection.send_event;
+      connection.send_event = (event, data, channel) => {
+        const sent = send(event, data, channel);
+        if (event === 'pusher:subscribe' && data.channel === 'private-order.15') {
+          connection.send_event = send;
+          // No answer is read before this.
+          queueMicrotask(() => left(pusher.unsubscribe('private-order.15')));
+        }
+        return sent;
+      };
+      window.h = window.open_('private-order.15');
+    }));
     assert.equal((await at(ada)).state, 'released');
     await ada.evaluate('h.release()');
-    await world.freed('order:15', 3_000);
+    await world.freed('order:15');
     await take(ada, 'private-order.15');
     fine(ada);
   });
@@ -323,7 +342,7 @@ for (const broadcaster of ['pusher', 'reverb']) {
     await take(ada, `order.2${number}`);
     await ada.evaluate((number) => client.leave(`order.2${number}`), number);
     assert.equal((await at(ada)).state, 'released');
-    await world.freed(`order:2${number}`, 3_000);
+    await world.freed(`order:2${number}`);
     fine(ada);
   });
 }

@@ -1,7 +1,7 @@
 // Tabs of headless Chromium at the dashboard that the real binary serves, and crowds of plain sockets to look at.
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
-import { launch } from './desk.mjs';
+import { launch, patient } from './desk.mjs';
 import { APP } from './broker.mjs';
 import { eventually } from './waiting.mjs';
 
@@ -13,7 +13,7 @@ export const HOLDING = { ...APP, holds: [{ channel: 'private-order.{id}', resour
 
 /** A tab. What goes wrong in the page, and what it asks of others than the broker, is noted. */
 export async function look(t, browser, broker, view = 'overview', options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+  const context = patient(await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options }));
   t.after(() => context.close());
   const page = await context.newPage();
   page.wrong = [];
@@ -80,4 +80,4 @@ export async function api(broker, path, { token = TOKEN, body } = {}) {
   return response.json();
 }
 
-export const appears = (what, locator, within = 10_000) => eventually(what, async () => (await locator.count()) > 0 && (await locator.first().isVisible()), { within });
+export const appears = (what, locator) => eventually(what, async () => (await locator.count()) > 0 && (await locator.first().isVisible()));

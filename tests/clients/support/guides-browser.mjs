@@ -1,7 +1,7 @@
 // Pages that run what the guides say, in headless Chromium, with stock pusher-js and Laravel Echo.
 import { readFileSync, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { launch } from './desk.mjs';
+import { launch, patient } from './desk.mjs';
 import { eventually } from './waiting.mjs';
 
 const require = createRequire(import.meta.url);
@@ -24,7 +24,7 @@ export { launch };
 
 /** A page of somebody's own. What goes wrong in it is noted; what it asks of a CDN for pusher-js is answered from here. */
 export async function open(t, browser, url, { user } = {}) {
-  const context = await browser.newContext();
+  const context = await patient(await browser.newContext());
   t.after(() => context.close());
   const page = await context.newPage();
   page.wrong = [];
@@ -49,7 +49,7 @@ export async function run(page, ...blocks) {
     const done = `done${Math.random().toString(36).slice(2)}`;
     await page.addScriptTag({ type: 'module', content: `${text}\nwindow.${done} = true;\n//# sourceURL=${place}` });
     const ended = () => page.wrong.length > 0 || page.evaluate((name) => window[name], done);
-    await eventually(`${place} has run to its end`, ended, { within: 10_000 });
+    await eventually(`${place} has run to its end`, ended);
     if (!await page.evaluate((name) => window[name], done)) throw new Error(`${place}: it did not run to its end: ${page.wrong.join('; ')}`);
   }
 }

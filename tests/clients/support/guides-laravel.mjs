@@ -44,6 +44,6 @@ export async function serve(t, place, { files, port, env = {}, pages = {} }) {
   child.stderr.on('data', (text) => (application.log += text));
   t.after(() => child.kill('SIGKILL'));
   process.once('exit', () => child.kill('SIGKILL'));
-  await eventually('PHP listens', () => fetch(application.url).then((answer) => answer.text()).then(() => true), { within: 15_000 });
+  await eventually('PHP listens', () => fetch(application.url).then((answer) => answer.text()).then(() => true));
   return application;
 }

@@ -4,14 +4,16 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { AuthServer } from './auth-server.mjs';
 import { APP, Broker } from './broker.mjs';
-import { launch } from './desk.mjs';
+import { launch, patient } from './desk.mjs';
 import { serverSdk } from './server-sdk.mjs';
-import { eventually, eventuallyEqual } from './waiting.mjs';
+import { eventually } from './waiting.mjs';
 
 const require = createRequire(import.meta.url);
 const DIST = new URL('../../../clients/js/dist/', import.meta.url);
 
-const order = { resource: 'order:{order_id}', event: 'Order', grace: '5s', show_holder: true };
+/** Longer than anything here takes: whoever comes back is in time, and what is free sooner was given back. */
+const GRACE = '3m';
+const order = { resource: 'order:{order_id}', event: 'Order', grace: GRACE, show_holder: true };
 export const HOLDS = [
   { ...order, channel: 'private-order.{order_id}' },
   { ...order, channel: 'private-quiet.{order_id}', resource: 'quiet:{order_id}', show_holder: false },
@@ -47,7 +49,7 @@ export class World {
 
   /** Somebody's own browser. */
   async browserOf(t, user) {
-    const context = await this.browser.newContext();
+    const context = patient(await this.browser.newContext());
     t.after(() => context.close());
     await context.addCookies([{ name: 'user', value: user, url: this.auth.url }]);
     return context;
@@ -84,8 +86,9 @@ export class World {
     assert.equal(status, 200);
   }
 
-  async freed(resource, within = 10_000) {
-    await eventually(`${resource} is free`, async () => !(resource in (await this.locks())), { within });
+  /** Sooner than any grace is over. */
+  async freed(resource) {
+    await eventually(`${resource} is free`, async () => !(resource in (await this.locks())));
   }
 }
 
@@ -94,10 +97,13 @@ export const fine = (...pages) => assert.deepEqual(pages.map(({ wrong }) => wron
 export const open = (page, channel, options = {}, as = 'h') =>
   page.evaluate(([channel, options, as]) => (window[as] = window.open_(channel, options)).state, [channel, options, as]);
 export const at = (page, as = 'h') => page.evaluate((as) => ({ ...window[as].snapshot }), as);
-export const becomes = async (page, state, { as = 'h', within = 10_000 } = {}) => {
-  await eventuallyEqual(`the hold is ${state}`, async () => (await at(page, as)).state, state, { within });
-  return at(page, as);
-};
+/** Waits for a state, and answers the snapshot that had it: the next one may be another. */
+export const becomes = (page, state, { as = 'h', ...options } = {}) =>
+  eventually(`the hold is ${state}`, async () => {
+    const snapshot = await at(page, as);
+    assert.equal(snapshot.state, state);
+    return snapshot;
+  }, options);
 /** Opens a channel that must be had, and answers where it stands. */
 export const take = async (page, channel, options, as) => {
   await open(page, channel, options, as);
