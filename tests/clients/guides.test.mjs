@@ -14,7 +14,7 @@ import { php, serve } from './support/guides-laravel.mjs';
 import { freePort } from './support/ports.mjs';
 import { RawSocket } from './support/raw-socket.mjs';
 import { jsonOf, serverSdk } from './support/server-sdk.mjs';
-import { eventually, eventuallyEqual } from './support/waiting.mjs';
+import { PATIENCE, eventually, eventuallyEqual } from './support/waiting.mjs';
 
 const ORDER_LOCKS = 'src/docs/guides/order-locks.md';
 const FIRST_HOUR = 'src/docs/guides/first-hour.md';
@@ -142,7 +142,7 @@ test('order locks: two people, their application, a laptop that goes away, and a
     await run(one, echo, script);
     return one;
   };
-  const says = (one, text) => eventuallyEqual('the banner', () => one.locator('#banner').textContent(), text, { within: 20_000 });
+  const says = (one, text) => eventuallyEqual('the banner', () => one.locator('#banner').textContent(), text, { within: 2 * PATIENCE });
   const save = async (one, note) => {
     await one.fill('textarea', note);
     await one.click('button');

@@ -7,9 +7,10 @@ import { Validator } from '@seriousme/openapi-schema-validator';
 import Ajv2020 from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
 import { APP, Broker } from './support/broker.mjs';
+import { PATIENT } from './support/desk.mjs';
 import { RawSocket } from './support/raw-socket.mjs';
 import { serverSdk } from './support/server-sdk.mjs';
-import { eventually } from './support/waiting.mjs';
+import { PATIENCE, eventually } from './support/waiting.mjs';
 
 let document;
 let ajv;
@@ -149,8 +150,8 @@ suite('the description of the HTTP API', { concurrency: false }, () => {
   });
 
   test('locks and the log', async (t) => {
-    // The application for development holds orders.
-    const broker = await Broker.during(t, { apps: [] });
+    // The application for development holds orders; here with a grace that is still there when it is asked for.
+    const broker = await Broker.during(t, PATIENT);
     const raw = await RawSocket.established(t, broker);
     const sdk = serverSdk(broker);
     for (const order of ['1', '2']) {
@@ -186,7 +187,7 @@ suite('the description of the HTTP API', { concurrency: false }, () => {
     const letters = await eventually('four dead letters', async () => {
       const letters = await dead();
       return letters.length === 4 && letters;
-    }, { within: 30_000 });
+    }, { within: 2 * PATIENCE });
     await call(broker, 'listWebhooks');
     const page = await call(broker, 'listDeadLetters', { query: { limit: 1 } });
     assert.equal(page.next, letters[0].id);

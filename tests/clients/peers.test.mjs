@@ -25,10 +25,13 @@ test('a consumer that does not read is closed with 4100 and logged once; the oth
   sleeper.socket.pause();
 
   const filler = 'x'.repeat(10_000);
-  let sent = 0;
+  let [sent, taken] = [0, 0];
+  reader.socket.on('message', () => (taken += 1));
   while ((await count()) === 2) {
     assert.ok(sent < 6000, 'more than any kernel buffers, and the sleeper is still there');
     await calls.triggerBatch(Array.from({ length: 10 }, () => ({ channel: 'flood', name: 'n', data: { n: sent++, filler } })));
+    // Who reads must not fall behind, only because this machine is busy.
+    await eventually('the reader keeps up', () => taken === sent);
   }
 
   const numbers = (raw) => raw.frames.filter(({ event }) => event === 'n').map(({ data }) => JSON.parse(data).n);
@@ -40,23 +43,24 @@ test('a consumer that does not read is closed with 4100 and logged once; the oth
   const got = numbers(sleeper);
   assert.deepEqual(got, upTo(got.length), 'no gap before the end');
   assert.ok(got.length < sent);
-  assert.equal(narrow.messages().filter((text) => /slow consumer/i.test(text)).length, 1);
+  await eventuallyEqual('it is logged', () => narrow.messages().filter((text) => /slow consumer/i.test(text)).length, 1);
 });
 
 test('a silent peer without any subscription is pinged, and closed with 4201 when it does not answer', async (t) => {
-  const quick = await Broker.during(t, { server: { ping_interval: '500ms', pong_timeout: '500ms' } });
+  const quick = await Broker.during(t, { server: { ping_interval: '500ms', pong_timeout: '4s' } });
   const idle = await connect(t, quick);
   const dead = await RawSocket.established(t, quick, { autoPong: false });
   let pings = 0;
   dead.socket.on('ping', () => (pings += 1));
   await dead.refusal(4201, 'Pong reply not received in time');
   assert.equal(pings, 1);
-  await always('one that answers stays', () => idle.connection.state === 'connected', { during: 1500 });
-  assert.deepEqual(idle.states, ['connecting', 'connected']);
+  // Which was there before, and as silent.
+  await settled(idle);
+  assert.deepEqual(idle.states, ['connecting', 'connected'], 'one that answers stays');
 });
 
 test('any inbound frame is a sign of life: a client that only ever sends control frames, or only events', async (t) => {
-  const quick = await Broker.during(t, { server: { ping_interval: '400ms', pong_timeout: '400ms' } });
+  const quick = await Broker.during(t, { server: { ping_interval: '500ms', pong_timeout: '4s' } });
   const [swift, java] = [await RawSocket.established(t, quick, { autoPong: false }), await RawSocket.established(t, quick, { autoPong: false })];
   const beat = setInterval(() => {
     swift.socket.ping('abc');
@@ -65,7 +69,7 @@ test('any inbound frame is a sign of life: a client that only ever sends control
   t.after(() => clearInterval(beat));
   const pongs = [];
   swift.socket.on('pong', (data) => pongs.push(data.toString()));
-  await always('both stay', () => swift.closed === null && java.closed === null, { during: 2000 });
+  await always('both stay', () => swift.closed === null && java.closed === null, { during: 6000 });
   assert.ok(pongs.length >= 5 && pongs.every((data) => data === 'abc'), 'a PING is answered with its payload');
   assert.deepEqual(swift.frames, [], 'and with no text frame');
   assert.deepEqual(java.frames[0], { event: 'pusher:pong', data: '{}' });

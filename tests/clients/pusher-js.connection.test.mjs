@@ -7,7 +7,7 @@ import { APP, Broker, app } from './support/broker.mjs';
 import { client, connect, connected, refusals, settled, signedIn, subscribed } from './support/pusher-js.mjs';
 import { RawSocket } from './support/raw-socket.mjs';
 import { jsonOf, serverSdk } from './support/server-sdk.mjs';
-import { always, collect, eventually, eventuallyEqual, next } from './support/waiting.mjs';
+import { PATIENCE, always, collect, eventually, eventuallyEqual, next } from './support/waiting.mjs';
 
 const DISABLED = app('disabled', { enabled: false });
 const SINGLE = app('single', { max_connections: 1 });
@@ -42,7 +42,7 @@ suite('handshake', () => {
 
   test('silence: pusher-js pings after the advertised second, and the answer keeps it connected', async (t) => {
     const quick = await Broker.during(t, { server: { activity_timeout: '1s' } });
-    const pusher = await connect(t, quick, { pongTimeout: 500 });
+    const pusher = await connect(t, quick);
     const pongs = [];
     pusher.bind_global((event, data) => event === 'pusher:pong' && pongs.push(data));
     await eventuallyEqual('two pongs', () => pongs.slice(0, 2), [{}, {}]);
@@ -167,7 +167,7 @@ suite('restarts', () => {
   async function worksAgain({ pusher, names, before, heard, own }, sdk) {
     const { connection } = pusher;
     // When an attempt meets a closed port, pusher-js waits 15 s before the next one.
-    await eventually('a new connection', () => connection.state === 'connected' && connection.socket_id !== before, { within: 40_000 });
+    await eventually('a new connection', () => connection.state === 'connected' && connection.socket_id !== before, { within: 3 * PATIENCE });
     const occupied = async () => Object.keys((await jsonOf(sdk.get({ path: '/channels' }))).channels).sort();
     await eventuallyEqual('all channels are back', occupied, [...names].sort());
     await eventually('signed in again', () => pusher.user.serverToUserChannel?.subscribed);
@@ -197,20 +197,22 @@ suite('restarts', () => {
     const { broker: home, auth } = await place(t);
     const guest = await settledIn(t, home, auth);
     await home.stop();
-    assert.deepEqual(refusals(guest.pusher).slice(0, 2), [TOLD, TOLD]);
+    await eventuallyEqual('it was told', () => refusals(guest.pusher).slice(0, 2), [TOLD, TOLD]);
     await home.startAgain();
     await worksAgain(guest, serverSdk(home));
   });
 
   test('a drain closes everybody with 4200, spread out, and all are at once on the next node', async (t) => {
-    const [old, fresh] = [await Broker.during(t, { drain: { spread: '1s' } }), await Broker.during(t)];
+    const [old, fresh] = [await Broker.during(t, { drain: { spread: '2s', grace: '2m' } }), await Broker.during(t)];
     const balancer = await Balancer.to(t, old);
     const crowd = await Promise.all(Array.from({ length: 12 }, () => connect(t, balancer)));
     const heard = await Promise.all(crowd.map(async (pusher) => collect(await subscribed(pusher, 'news'), 'e')));
-    const [left, back] = [[], []];
+    const [left, back, pauses] = [[], [], []];
     for (const pusher of crowd) {
       pusher.connection.bind('connecting', () => left.push(Date.now()));
-      pusher.connection.bind('connected', () => back.push(Date.now() - left[0]));
+      pusher.connection.bind('connected', () => back.push(Date.now()));
+      // What pusher-js says when it does not come back at once.
+      pusher.connection.bind('connecting_in', (seconds) => pauses.push(seconds));
     }
     balancer.broker = fresh;
     const { took } = await old.stop();
@@ -221,18 +223,18 @@ suite('restarts', () => {
     }
     const spread = Math.max(...left) - Math.min(...left);
     assert.ok(spread >= 100, `the closes are spread: all within ${spread} ms`);
-    assert.ok(took < 3000, `the stop ends when it is done: ${took} ms`);
-    assert.ok(back.at(-1) < 2500, `no pause of a second and more: the last was back ${back.at(-1)} ms after the first had left`);
-    const { subscription_count } = await jsonOf(serverSdk(fresh).get({ path: '/channels/news', params: { info: 'subscription_count' } }));
-    assert.equal(subscription_count, 12);
+    assert.ok(took < 40_000, `the stop ends when it is done, and not with the grace: ${took} ms`);
+    assert.deepEqual(pauses, [], 'nobody waits a second or more');
+    const count = () => jsonOf(serverSdk(fresh).get({ path: '/channels/news', params: { info: 'subscription_count' } }));
+    await eventuallyEqual('all are subscribed', count, { occupied: true, subscription_count: 12 });
     await serverSdk(fresh).trigger('news', 'e', 1);
     await settled(...crowd);
     assert.deepEqual(heard, crowd.map(() => [1]));
   });
 
   test('a stop with nobody there takes no time', async () => {
-    const idle = await Broker.start();
+    const idle = await Broker.start({ drain: { grace: '2m', spread: '1m' } });
     const { took } = await idle.stop();
-    assert.ok(took < 1000, `${took} ms`);
+    assert.ok(took < 10_000, `${took} ms`);
   });
 });

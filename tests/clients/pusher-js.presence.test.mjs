@@ -6,7 +6,7 @@ import { APP, Broker, app } from './support/broker.mjs';
 import { connect, connected, client, refusedSubscription, settled, signedIn, subscribed } from './support/pusher-js.mjs';
 import { RawSocket } from './support/raw-socket.mjs';
 import { jsonOf, serverSdk } from './support/server-sdk.mjs';
-import { collect, eventuallyEqual } from './support/waiting.mjs';
+import { PATIENCE, collect, eventuallyEqual } from './support/waiting.mjs';
 
 const SMALL = app('small', { limits: { max_presence_members: 2 } });
 
@@ -194,9 +194,9 @@ suite('a crowd', () => {
     const ids = Array.from({ length: 60 }, (_, n) => String(n + 1000));
     const crowd = ids.map((user) => client(t, broker, { auth, user }));
     const channels = crowd.map((pusher) => pusher.subscribe('presence-crowd'));
-    await Promise.all(crowd.map((pusher) => connected(pusher, { within: 20_000 })));
+    await Promise.all(crowd.map((pusher) => connected(pusher, { within: 2 * PATIENCE })));
     const complete = () => channels.map((channel) => Object.keys(channel.members.members).length);
-    await eventuallyEqual('everybody knows everybody', complete, ids.map(() => 60), { within: 20_000 });
+    await eventuallyEqual('everybody knows everybody', complete, ids.map(() => 60), { within: 2 * PATIENCE });
     for (const channel of channels) {
       assert.deepEqual(Object.keys(channel.members.members).sort(), ids);
       assert.equal(channel.members.count, 60);

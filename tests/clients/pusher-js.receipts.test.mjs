@@ -6,7 +6,7 @@ import { AuthServer } from './support/auth-server.mjs';
 import { APP, Broker, app } from './support/broker.mjs';
 import { connect, refusals, settled, signedIn, subscribed } from './support/pusher-js.mjs';
 import { serverSdk } from './support/server-sdk.mjs';
-import { eventuallyEqual, next } from './support/waiting.mjs';
+import { PATIENCE, eventuallyEqual, next } from './support/waiting.mjs';
 
 const RECEIPTS = { ...APP, receipts: true, limits: { receipt_window: '10m' } };
 const STOCK = app('stock');
@@ -39,10 +39,10 @@ async function pair(t, name, user = '42') {
 suite('the function of the docs', () => {
   test('an event is delivered once, however often it is sent with its id', async (t) => {
     const { sender, heard, listener } = await pair(t, 'private-once');
-    assert.equal(await sendOnce(sender, 'private-once', 'client-message', { n: 1 }, { id: 'a' }), 'ok');
-    assert.equal(await sendOnce(sender, 'private-once', 'client-message', { n: 1 }, { id: 'a' }), 'dup');
-    assert.equal(await sendOnce(sender, 'private-once', 'client-message', { n: 2 }), 'ok');
-    assert.equal(await sendOnce(sender, 'private-once', 'client-message', { n: 3 }, { id: 7 }), 'ok');
+    assert.equal(await sendOnce(sender, 'private-once', 'client-message', { n: 1 }, { id: 'a', within: PATIENCE }), 'ok');
+    assert.equal(await sendOnce(sender, 'private-once', 'client-message', { n: 1 }, { id: 'a', within: PATIENCE }), 'dup');
+    assert.equal(await sendOnce(sender, 'private-once', 'client-message', { n: 2 }, { within: PATIENCE }), 'ok');
+    assert.equal(await sendOnce(sender, 'private-once', 'client-message', { n: 3 }, { id: 7, within: PATIENCE }), 'ok');
     await settled(listener);
     assert.deepEqual(heard, [{ n: 1 }, { n: 2 }, { n: 3 }]);
     assert.deepEqual(refusals(sender), []);
@@ -51,8 +51,8 @@ suite('the function of the docs', () => {
   test('a refused event rejects with code and text, and may be sent again', async (t) => {
     const { sender, heard, listener } = await pair(t, 'presence-refused');
     const large = { text: 'x'.repeat(20_000) };
-    await assert.rejects(sendOnce(sender, 'presence-refused', 'client-message', large, { id: 'b' }), (error) => error.code === 4301 && /10 KB/.test(error.message));
-    assert.equal(await sendOnce(sender, 'presence-refused', 'client-message', 'small', { id: 'b' }), 'ok');
+    await assert.rejects(sendOnce(sender, 'presence-refused', 'client-message', large, { id: 'b', within: PATIENCE }), (error) => error.code === 4301 && /10 KB/.test(error.message));
+    assert.equal(await sendOnce(sender, 'presence-refused', 'client-message', 'small', { id: 'b', within: PATIENCE }), 'ok');
     await settled(listener);
     assert.deepEqual(heard, ['small']);
     assert.deepEqual(refusals(sender).map(({ code }) => code), [4301], 'those who listen for errors hear it, too');
@@ -66,7 +66,7 @@ suite('the function of the docs', () => {
     sender.connection.send(JSON.stringify({ event: 'client-message', channel: 'private-lost', data: 'once', id: 'c' }));
     await lost;
     sender.disconnect();
-    const answer = sendOnce(sender, 'private-lost', 'client-message', 'once', { id: 'c', within: 14_000, every: 50 });
+    const answer = sendOnce(sender, 'private-lost', 'client-message', 'once', { id: 'c', within: PATIENCE, every: 50 });
     sender.connect();
     assert.equal(await answer, 'dup');
     await settled(listener);

@@ -46,8 +46,8 @@ suite('authentication', () => {
   });
 
   test('the clock may differ by ten minutes, not more: there is no replay for ever', async () => {
-    for (const clock of [-590, 0, 590]) assert.equal((await signed({ body: EVENT, clock })).status, 200, `${clock} s`);
-    for (const clock of [-610, 610]) {
+    for (const clock of [-540, 0, 540]) assert.equal((await signed({ body: EVENT, clock })).status, 200, `${clock} s`);
+    for (const clock of [-660, 660]) {
       const { status, text } = await signed({ body: EVENT, clock });
       assert.equal(status, 401, `${clock} s`);
       assert.match(text, /^Timestamp expired/);

@@ -6,15 +6,16 @@ import { suite, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { connect as tlsConnect } from 'node:tls';
 import Echo from 'laravel-echo';
-import { chromium } from 'playwright-core';
 import WebSocket from 'ws';
 import { AuthServer } from './support/auth-server.mjs';
 import { APP, Broker } from './support/broker.mjs';
 import { Certs } from './support/certs.mjs';
+import { launch } from './support/desk.mjs';
+import { freePort } from './support/ports.mjs';
 import { Pusher, client, connect, connected, subscribed } from './support/pusher-js.mjs';
 import { RawSocket } from './support/raw-socket.mjs';
 import { jsonOf, serverSdk } from './support/server-sdk.mjs';
-import { eventually, next } from './support/waiting.mjs';
+import { PATIENCE, eventually, next } from './support/waiting.mjs';
 
 const require = createRequire(import.meta.url);
 
@@ -80,9 +81,7 @@ suite('clients', () => {
   }
 
   test('force_tls sends pusher-js from ws to wss', async (t) => {
-    const probe = await Broker.start();
-    const plain = probe.port;
-    await probe.stop();
+    const plain = await freePort();
     const { broker } = await withTls(t, { apps: [{ ...APP, force_tls: true }], tls: { plain_bind: `127.0.0.1:${plain}` } });
     const page = client(t, broker, { wsPort: plain, wssPort: broker.port, enabledTransports: ['ws', 'wss'] });
     await connected(page);
@@ -97,8 +96,7 @@ suite('clients', () => {
     t.after(() => auth.stop());
     auth.pages.set('/', '<!doctype html><script src="/pusher.js"></script>');
     auth.pages.set('/pusher.js', readFileSync(new URL('../web/pusher.js', `file://${require.resolve('pusher-js')}`)));
-    const args = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking', '--ignore-certificate-errors'];
-    const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args });
+    const browser = await launch('--ignore-certificate-errors');
     t.after(() => browser.close());
     const page = await browser.newPage();
     await page.goto(auth.url);
@@ -136,7 +134,7 @@ test('certificates change under load: nobody is cut off, nothing is lost, newcom
   for (const name of ['two', 'three', 'four']) certs.issue(name);
   const readers = Array.from({ length: 200 }, () => new Reader(broker));
   t.after(() => readers.forEach(({ socket }) => socket.terminate()));
-  await eventually('200 are subscribed', () => readers.every((reader) => reader.subscribed), { within: 30_000 });
+  await eventually('200 are subscribed', () => readers.every((reader) => reader.subscribed), { within: 2 * PATIENCE });
 
   let on = true;
   let published = 0;
@@ -158,22 +156,24 @@ test('certificates change under load: nobody is cut off, nothing is lost, newcom
   const complaints = () => broker.messages().filter((text) => text.startsWith('Keeping the TLS certificate in use'));
   certs.install('two');
   await becomes('two');
-  // One half of a new pair: the old one stays, as a pair.
+  // One half of a new pair: the old one stays, as a pair. The broker may have come upon the last pair half-way, too.
+  const before = complaints().length;
   certs.install('three', ['pem']);
-  await eventually('it is complained of', () => complaints().length === 1);
+  await eventually('it is complained of', () => complaints().length > before);
   assert.equal(await shown(broker), 'two');
-  assert.ok(complaints()[0].includes(certs.path('tls.pem')) && complaints()[0].includes(certs.path('tls.key')), complaints()[0]);
+  const complaint = complaints().at(-1);
+  assert.ok(complaint.includes(certs.path('tls.pem')) && complaint.includes(certs.path('tls.key')), complaint);
   certs.install('three', ['key']);
   await becomes('three');
   certs.install('four');
   broker.signal('SIGHUP');
   await becomes('four');
-  await eventually('there was load', () => published > 100 && knocks > 20, { within: 30_000 });
+  await eventually('there was load', () => published > 100 && knocks > 20, { within: 2 * PATIENCE });
   on = false;
   await Promise.all([publishing, knocking]);
 
   const all = Array.from({ length: published }, (_, number) => number);
-  await eventually('everybody has everything', () => readers.every(({ numbers }) => numbers.length >= published), { within: 10_000 });
+  await eventually('everybody has everything', () => readers.every(({ numbers }) => numbers.length >= published), { within: 2 * PATIENCE });
   for (const reader of readers) {
     assert.deepEqual(reader.numbers, all);
     assert.equal(reader.ended, null);

@@ -12,7 +12,7 @@ import { APP as ANY, Broker } from './support/broker.mjs';
 import { freePort } from './support/ports.mjs';
 import { RawSocket } from './support/raw-socket.mjs';
 import { serverSdk } from './support/server-sdk.mjs';
-import { eventually, eventuallyEqual } from './support/waiting.mjs';
+import { PATIENCE, eventually, eventuallyEqual } from './support/waiting.mjs';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 // Python's SDK takes numbers only.
@@ -61,7 +61,7 @@ class Receiver {
       });
     }
     receiver.child = child;
-    await eventually(`${program} listens`, () => fetch(receiver.url).then((answer) => answer.text()).then(() => true), { within: 15_000 });
+    await eventually(`${program} listens`, () => fetch(receiver.url).then((answer) => answer.text()).then(() => true), { within: 2 * PATIENCE });
     return receiver;
   }
 
@@ -111,7 +111,7 @@ suite('webhooks', () => {
       { name: 'channel_vacated', channel: 'presence-room' },
     ];
     for (const [name, receiver] of Object.entries(receivers)) {
-      await eventuallyEqual(`${name} has all`, () => receiver.of('presence-room'), expected, { within: 10_000 });
+      await eventuallyEqual(`${name} has all`, () => receiver.of('presence-room'), expected);
     }
   });
 
@@ -145,7 +145,7 @@ suite('webhooks', () => {
     receivers.python = await Receiver.start('/', python, new URL(url).port);
     for (const n of [1, 2, 3]) {
       const expected = [{ name: 'channel_occupied', channel: `down-${n}` }];
-      await eventuallyEqual(`down-${n} arrives`, () => receivers.python.of(`down-${n}`), expected, { within: 30_000 });
+      await eventuallyEqual(`down-${n} arrives`, () => receivers.python.of(`down-${n}`), expected, { within: 3 * PATIENCE });
     }
     await eventually('nothing is owed', async () => (await owed()).lag === 0);
   });
