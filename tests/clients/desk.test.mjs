@@ -133,7 +133,7 @@ test('an application without rules, and a broker without a store: the desk says 
 });
 
 test('the desk can be worked with the keyboard alone, on a phone, and in the dark', async (t) => {
-  const page = await sitDown(t, browser, broker, 'linus', { viewport: { width: 390, height: 844 }, colorScheme: 'dark' });
+  const page = await sitDown(t, browser, brief, 'linus', { viewport: { width: 390, height: 844 }, colorScheme: 'dark' });
   await page.keyboard.press('Tab');
   assert.equal(await page.evaluate('document.activeElement.className'), 'skip');
   await page.keyboard.press('Tab');
