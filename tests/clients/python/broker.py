@@ -17,6 +17,9 @@ from websockets.sync.client import connect
 
 BINARY = os.environ.get("HOLDLINE_BIN") or str(Path(__file__).parents[3] / "target/debug/holdline")
 
+PATIENCE = 30
+"""Seconds in which what must come has come, on a busy machine, too: only a failure ever takes so long."""
+
 CONFIG = """
 [drain]
 spread = "100ms"
@@ -54,7 +57,7 @@ class Broker:
         self.listening = threading.Event()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
-        if not self.listening.wait(15) or self.port is None:
+        if not self.listening.wait(2 * PATIENCE) or self.port is None:
             self.process.kill()
             raise AssertionError("the broker does not listen:\n" + "".join(self.lines))
 
@@ -71,7 +74,7 @@ class Broker:
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         try:
-            code = self.process.wait(timeout=20)
+            code = self.process.wait(timeout=2 * PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
@@ -82,6 +85,10 @@ class Broker:
         log = "".join(self.lines)
         assert "panicked" not in log, log
         assert code == 0, f"exit code {code}\n{log}"
+
+
+class Refused(Exception):
+    """A subscription that the broker has refused."""
 
 
 class Subscriber:
@@ -97,7 +104,7 @@ class Subscriber:
     def send(self, event, data):
         self.socket.send(json.dumps({"event": event, "data": data}))
 
-    def frame(self, event, within=5):
+    def frame(self, event, unless=None, within=PATIENCE):
         """The next frame of this name; it and all before it are taken away."""
         deadline = time.monotonic() + within
         while True:
@@ -105,6 +112,8 @@ class Subscriber:
                 if frame["event"] == event:
                     del self.frames[: index + 1]
                     return frame
+                if unless and frame["event"] == unless:
+                    raise Refused(frame["data"])
             self.frames.append(json.loads(self.socket.recv(timeout=max(0.0, deadline - time.monotonic()))))
 
     def drained(self):
@@ -112,20 +121,20 @@ class Subscriber:
         self.send("pusher:ping", {})
         taken = []
         while True:
-            frame = self.frames.pop(0) if self.frames else json.loads(self.socket.recv(timeout=5))
+            frame = self.frames.pop(0) if self.frames else json.loads(self.socket.recv(timeout=PATIENCE))
             if frame["event"] == "pusher:pong":
                 return taken
             taken.append(frame)
 
     def subscribe(self, channel, **authorisation):
         self.send("pusher:subscribe", {**authorisation, "channel": channel})
-        return self.frame("pusher_internal:subscription_succeeded")
+        return self.frame("pusher_internal:subscription_succeeded", unless="pusher:subscription_error")
 
     def closed(self):
         """Reads to the end and gives back code and reason of the close."""
         try:
             while True:
-                self.frames.append(json.loads(self.socket.recv(timeout=5)))
+                self.frames.append(json.loads(self.socket.recv(timeout=PATIENCE)))
         except ConnectionClosed as end:
             return end.rcvd.code, end.rcvd.reason
 

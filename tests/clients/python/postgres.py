@@ -2,14 +2,24 @@
 
 import os
 import pwd
+import random
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
+
+
+def free_port():
+    """One that nobody listens on, below those that connections are given by chance."""
+    while True:
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
+            return free.getsockname()[1]
 
 
 class Postgres:
@@ -25,9 +35,7 @@ class Postgres:
         data = f"{self.directory}/data"
         options = ["--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "-D", data]
         subprocess.run([self.bin / "initdb", *options], check=True, cwd=self.directory, stdout=subprocess.DEVNULL, **self.owner)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.arguments = [self.bin / "postgres", "-D", data, "-k", self.directory, "-p", str(self.port)]
         self.arguments += [
             part for setting in ("fsync=off", "listen_addresses=127.0.0.1", "log_min_messages=panic") for part in ("-c", setting)
@@ -36,7 +44,7 @@ class Postgres:
 
     def launch(self):
         self.server = subprocess.Popen(self.arguments, cwd=self.directory, stderr=subprocess.DEVNULL, **self.owner)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             try:
                 return psycopg.connect(self.url("postgres")).close()
@@ -55,7 +63,7 @@ class Postgres:
     def kill(self):
         """As a crash: every connection breaks."""
         self.server.send_signal(3)
-        self.server.wait(30)
+        self.server.wait(60)
 
     def stop(self):
         self.kill()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 
-from broker import Broker, Subscriber
+from broker import PATIENCE, Broker, Subscriber
 from postgres import Postgres
 
 CLIENTS = Path(__file__).parents[3] / "clients/python"
@@ -48,7 +48,7 @@ NOTES = {
 }
 
 
-def eventually(what, probe, within=15.0):
+def eventually(what, probe, within=2.0 * PATIENCE):
     deadline = time.monotonic() + within
     while not (value := probe()):
         assert time.monotonic() < deadline, f"not within {within} s: {what}"
@@ -101,6 +101,10 @@ class Sqlite:
         with closing(sqlite3.connect(self.file, timeout=30)) as connection:
             return connection.execute(sql).fetchall()
 
+    def claims(self):
+        """There are none: a transaction keeps others away."""
+        return []
+
     def log(self):
         """What the broker wrote, of locks, in order for each resource."""
         with closing(sqlite3.connect(self.log_file)) as connection:
@@ -133,6 +137,10 @@ class Pg:
     def query(self, sql):
         with psycopg.connect(self.url) as connection:
             return connection.execute(sql).fetchall()
+
+    def claims(self):
+        """Of readers that are there, or were a moment ago."""
+        return self.query("SELECT name, shard FROM holdline.consumer WHERE owner IS NOT NULL AND name = 'orders-python'")
 
     def log(self):
         return self.query("SELECT resource, fence, kind, principal FROM holdline.event WHERE fence IS NOT NULL ORDER BY shard, position")

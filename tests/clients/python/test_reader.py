@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 
 import psycopg
 
+from broker import PATIENCE, Refused
 from postgres import Postgres
 from shops import CLIENTS, ORDERS, People, Pg, Sqlite, eventually
 
@@ -43,7 +44,7 @@ class OrdersCases:
 
     def to_the_end(self):
         program = self.program("--once")
-        _, said = program.communicate(timeout=60)
+        _, said = program.communicate(timeout=4 * PATIENCE)
         self.assertEqual((program.returncode, said), (0, ""))
 
     @contextmanager
@@ -62,7 +63,7 @@ class OrdersCases:
             yield failed
         finally:
             reader.stop()
-            thread.join(10)
+            thread.join(PATIENCE)
             self.assertFalse(thread.is_alive(), "stop ends it")
 
     def effects(self):
@@ -142,8 +143,8 @@ class OrdersCases:
             for number in range(2, 8):
                 began = time.monotonic()
                 self.people.open(number)
-                eventually("the next", lambda: len(seen) == number, within=5)
-                self.assertLess(seen[-1] - began, 2.0)
+                eventually("the next", lambda: len(seen) == number)
+                self.assertLess(seen[-1] - began, 20.0)
 
     def test_killed_again_and_again_and_nothing_is_done_twice_or_not_at_all(self):
         worker = threading.Thread(target=self.people.work, args=(12,))
@@ -164,7 +165,7 @@ class OrdersCases:
         self.settled(ORDERS * 24 - ORDERS // 3)
         # Two at once; what the killed ones had claimed is free when their leases are over.
         both = [self.program(), self.program()]
-        eventually("all of it", lambda: len(self.effects()) >= len(self.expected()), within=40)
+        eventually("all of it", lambda: len(self.effects()) >= len(self.expected()), within=4 * PATIENCE)
         for program in both:
             program.kill()
             program.communicate()
@@ -174,11 +175,12 @@ class OrdersCases:
         for order in (1, 2):
             program = self.program()
             self.people.open(order)
-            # Sooner than a lease.
-            eventually("it is done", lambda: len(self.effects()) == order, within=8)
+            eventually("it is done", lambda: len(self.effects()) == order)
             program.send_signal(signal.SIGTERM)
-            _, said = program.communicate(timeout=10)
+            _, said = program.communicate(timeout=2 * PATIENCE)
             self.assertEqual((program.returncode, said), (0, ""))
+            # At once, and not when a lease is over.
+            self.assertEqual(self.shop.claims(), [])
 
     def test_an_entry_that_fails_waits_with_what_follows_it_and_is_done_once_when_it_can_be(self):
         broken = threading.Event()
@@ -291,7 +293,7 @@ class OnPostgres(OrdersCases, unittest.TestCase):
         reader = self.shop.reader(handle, lease=1.0)
         with self.running(reader) as failed:
             eventually("it has noticed", lambda: len(seen) == 1)
-            eventually("the other one is gone", lambda: len(seen) == 2)
+            eventually("the other one is gone", lambda: len(seen) >= 2)
             eventually("it is done", lambda: self.effects())
         self.assertEqual((len(self.effects()), len(set(seen)), failed), (1, 1, []))
 
@@ -327,10 +329,10 @@ class OnPostgres(OrdersCases, unittest.TestCase):
         eventually("the first", lambda: self.effects())
         Pg.server.kill()
         Pg.server.launch()
-        more = eventually("the broker writes again", lambda: self.again())
-        eventually("all of it", lambda: self.effects() == self.expected() and len(more), within=40)
+        more = eventually("the broker writes again", lambda: self.again(), within=4 * PATIENCE)
+        eventually("all of it", lambda: self.effects() == self.expected() and len(more), within=4 * PATIENCE)
         program.send_signal(signal.SIGTERM)
-        _, said = program.communicate(timeout=10)
+        _, said = program.communicate(timeout=2 * PATIENCE)
         self.assertEqual(program.returncode, 0)
         self.assertIn("the database does not answer", said)
         self.check()
@@ -344,7 +346,7 @@ class OnPostgres(OrdersCases, unittest.TestCase):
                 people.open(2, user="after")
                 people.close(2)
             return [entry for entry in self.shop.log() if entry[3] == "user:after"]
-        except (TimeoutError, psycopg.OperationalError):
+        except (Refused, TimeoutError, psycopg.OperationalError):
             return []
 
 

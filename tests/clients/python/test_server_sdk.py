@@ -209,10 +209,10 @@ class Terminate(Case):
 class Closing(Case):
     def test_the_broker_ends_the_connection_after_the_closing_handshake(self):
         """This client leaves the end of the TCP connection to the broker, as RFC 6455 has it."""
-        raw = Subscriber(broker, patience=10)
+        raw = Subscriber(broker, patience=60)
         began = time.monotonic()
         raw.close()
-        self.assertLess(time.monotonic() - began, 2.5)
+        self.assertLess(time.monotonic() - began, 20)
         self.assertEqual(raw.socket.close_code, 1000)
 
 
