@@ -43,16 +43,23 @@ function frame(value) {
   return Buffer.concat([head, Buffer.alloc(4), body]);
 }
 
-/** Opens so many plain sockets, and subscribes each to `channelOf(n)`; a few hundred handshakes at a time. They read nothing but away. */
+/**
+ * Opens so many plain sockets, and subscribes each to `channelOf(n)`; a few hundred handshakes at a time. They read nothing but away. The
+ * broker turns away who has waited too long for it, on a busy machine: then comes another.
+ */
 export async function crowd(t, broker, size, channelOf) {
-  const sockets = [];
+  const sockets = new Set();
   t.after(() => sockets.forEach((socket) => socket.destroy()));
   const one = (n) => new Promise((resolve, reject) => {
     const socket = connect({ host: '127.0.0.1', port: broker.port, localAddress: `127.0.0.${1 + (n % 8)}` });
-    sockets.push(socket);
+    sockets.add(socket);
     socket.once('error', reject);
-    socket.write(`GET /app/${APP.key}?protocol=7&client=js&version=8 HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`);
+    socket.once('close', () => {
+      sockets.delete(socket);
+      reject(new Error(`the broker has closed connection ${n} after: ${seen.slice(0, 300)}`));
+    });
     let [seen, asked] = ['', false];
+    socket.write(`GET /app/${APP.key}?protocol=7&client=js&version=8 HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`);
     const read = (chunk) => {
       seen += chunk.toString('latin1');
       if (!asked && seen.includes('connection_established')) {
@@ -67,7 +74,8 @@ export async function crowd(t, broker, size, channelOf) {
     };
     socket.on('data', read);
   });
-  for (let n = 0; n < size; n += 250) await Promise.all(Array.from({ length: Math.min(250, size - n) }, (_, i) => one(n + i)));
+  const surely = (n) => eventually(`connection ${n}`, () => one(n).then(() => true));
+  for (let n = 0; n < size; n += 250) await Promise.all(Array.from({ length: Math.min(250, size - n) }, (_, i) => surely(n + i)));
   return sockets;
 }
 
