@@ -132,9 +132,14 @@ class Reader {
 test('certificates change under load: nobody is cut off, nothing is lost, newcomers see the new one', async (t) => {
   const { certs, broker, sdk } = await withTls(t);
   for (const name of ['two', 'three', 'four']) certs.issue(name);
-  const readers = Array.from({ length: 200 }, () => new Reader(broker));
+  const readers = [];
   t.after(() => readers.forEach(({ socket }) => socket.terminate()));
-  await eventually('200 are subscribed', () => readers.every((reader) => reader.subscribed), { within: 2 * PATIENCE });
+  // A few at a time: the broker turns away whose handshake takes too long, and so it may when a busy machine makes 200 at once.
+  while (readers.length < 200) {
+    const few = Array.from({ length: 10 }, () => new Reader(broker));
+    readers.push(...few);
+    await eventually('they are subscribed', () => few.every((reader) => reader.subscribed || assert.equal(reader.ended, null)));
+  }
 
   let on = true;
   let published = 0;
