@@ -28,6 +28,10 @@ pub(super) struct Faults {
     pub(super) no_heartbeat: AtomicBool,
     /// Reads of locks fail.
     pub(super) no_locks: AtomicBool,
+    /// Reads of locks wait until this is false.
+    pub(super) locks_hang: AtomicBool,
+    /// Comparisons of what is held fail.
+    pub(super) no_digest: AtomicBool,
     /// Calls of `commit` wait until this is false.
     pub(super) commits_hang: AtomicBool,
     /// Calls of `declare_dead` never return.
@@ -151,7 +155,17 @@ impl LifecycleStore for FakeStore {
     }
 
     fn locks<'a>(&'a self, query: &'a LockQuery) -> StoreFuture<'a, Vec<LockRow>> {
-        self.through(&self.faults.no_locks, self.store.locks(query))
+        let answer = async move {
+            while self.faults.locks_hang.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            self.store.locks(query).await
+        };
+        self.through(&self.faults.no_locks, Box::pin(answer))
+    }
+
+    fn digest(&self, node: Incarnation) -> StoreFuture<'_, HoldDigest> {
+        self.through(&self.faults.no_digest, self.store.digest(node))
     }
 
     fn read<'a>(&'a self, claim: &'a Claim, limit: u32) -> StoreFuture<'a, Vec<Delivery>> {
@@ -169,13 +183,13 @@ impl LifecycleStore for FakeStore {
         due_shards() -> Vec<Shard>;
         sweep(by: Incarnation, shard: Shard, limit: u32) -> Swept;
         finish_dead(by: Incarnation) -> u64;
-        digest(node: Incarnation) -> HoldDigest;
         holds_of(node: Incarnation) -> Vec<HeldHold>;
         retain(by: Incarnation, shard: Shard, keep: Duration, limit: u32) -> u64;
         lock(fence: Fence) -> Option<LockRow>;
         nodes() -> Vec<NodeRow>;
         head() -> Cursor;
         events_after(cursor: &'a Cursor, limit: u32) -> (Vec<EventRow>, Cursor);
+        follow(cursor: &'a Cursor, limit: u32) -> (Vec<EventRow>, Cursor);
         event(shard: Shard, position: i64) -> Option<EventRow>;
         create_consumer(name: &'a str, start: StartAt) -> ();
         create_consumer_of(name: &'a str, shard: Shard, start: StartAt) -> ();

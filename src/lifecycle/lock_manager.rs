@@ -340,7 +340,7 @@ impl LockManager {
         self.table(|table| table.stop_waiting(socket_id, channel));
     }
 
-    /// Tells those who wait for a resource, if nothing is alive on it. False if the store cannot say; then the reader of the log asks again.
+    /// Tells those who wait for a resource, if nothing is alive on it. False if the store cannot say; then it is asked again.
     pub(super) async fn tell_if_free(&self, app_id: &str, resource: &str) -> bool {
         let query = LockQuery { app: Some(app_id.to_owned()), resource: Some(resource.to_owned()), limit: 1, ..LockQuery::default() };
         match self.0.store.locks(&query).await {

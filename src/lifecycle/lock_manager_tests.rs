@@ -125,3 +125,22 @@ async fn whoever_gets_it_waits_no_more() {
     tokio::time::sleep(Duration::from_millis(150)).await;
     assert_eq!(told.lines(), ["1 lost order:1 taken_over"], "and not that it is free");
 }
+
+#[tokio::test]
+async fn whoever_has_lost_something_hears_of_it_while_the_store_is_slow_to_say_what_is_free() {
+    let store = FakeStore::new().await;
+    let (node, told) = start(&store, |_| {}).await;
+    let locks = node.locks();
+    let fences = [held(locks, 1, "order:1", "7").await, held(locks, 2, "order:2", "8").await];
+    locks.wait(place(3), "order:1");
+    store.faults.locks_hang.store(true, SeqCst);
+    for fence in fences {
+        let told_before = told.lines().len();
+        locks.force_release(fence).await.unwrap();
+        until("lost", async || told.lines().len() > told_before).await;
+    }
+    assert_eq!(told.lines(), ["1 lost order:1 force_released", "2 lost order:2 force_released"]);
+    store.faults.locks_hang.store(false, SeqCst);
+    until("free", async || told.lines().len() == 3).await;
+    assert_eq!(told.lines()[2], "3 free order:1");
+}

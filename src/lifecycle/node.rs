@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use tokio::{task::JoinSet, time::MissedTickBehavior};
+use tokio::{sync::Notify, task::JoinSet, time::MissedTickBehavior};
 
 use super::{
     doorbell::Doorbell,
@@ -69,7 +69,10 @@ impl Node {
         tasks.spawn(watched("sweep", locks.clone(), upkeep::sweep(locks.clone(), fenced_nodes, Arc::clone(&due))));
         tasks.spawn(watched("comparison with the store", locks.clone(), upkeep::reconcile(locks.clone())));
         tasks.spawn(watched("retention", locks.clone(), upkeep::retain(locks.clone())));
-        tasks.spawn(watched("reader of the log", locks.clone(), tail::follow(locks.clone(), doorbell.subscribe(), from, readers)));
+        let unclear = Arc::<Notify>::default();
+        tasks.spawn(watched("word to those who wait", locks.clone(), tail::tell_waiters(locks.clone(), Arc::clone(&unclear))));
+        let reader = tail::follow(locks.clone(), doorbell.subscribe(), from, readers, unclear);
+        tasks.spawn(watched("reader of the log", locks.clone(), reader));
         Ok(Self { locks, doorbell, due, tasks })
     }
 

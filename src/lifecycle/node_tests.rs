@@ -131,6 +131,26 @@ async fn what_the_store_has_lost_is_told() {
     assert_eq!(node.locks().table(|table| table.len()), 0);
 }
 
+/// Nothing but the comparison after the outage finds it, and that is not asked for again for a minute.
+#[tokio::test]
+async fn a_comparison_that_was_cut_short_is_made_up_for() {
+    let store = FakeStore::new().await;
+    let (node, told) = start(&store, |settings| settings.lease = Duration::from_secs(60)).await;
+    held(node.locks(), 1, "order:1", "7").await;
+    let id: HoldId = node.locks().table(|table| table.granted_ids())[0];
+    store.faults.no_digest.store(true, SeqCst);
+    store.faults.no_heartbeat.store(true, SeqCst);
+    let counted = store.heartbeats.load(SeqCst);
+    until("heartbeats fail", async || store.heartbeats.load(SeqCst) > counted + 1).await;
+    sqlx::query("DELETE FROM hold WHERE hold = ?1").bind(id.0).execute(&mut *store.store.writer_for_tests().await).await.unwrap();
+    store.faults.no_heartbeat.store(false, SeqCst);
+    let counted = store.heartbeats.load(SeqCst);
+    until("heartbeats are answered", async || store.heartbeats.load(SeqCst) > counted + 2).await;
+    assert_eq!(told.lines(), Vec::<String>::new());
+    store.faults.no_digest.store(false, SeqCst);
+    until("lost", async || told.lines() == ["1 lost order:1 reconciled"]).await;
+}
+
 #[tokio::test]
 async fn a_loss_that_the_comparison_finds_first_has_its_true_cause() {
     let store = FakeStore::new().await;

@@ -146,6 +146,11 @@ pub trait LifecycleStore: Send + Sync + fmt::Debug {
     /// Up to `limit` entries after a place, and the place after them.
     fn events_after<'a>(&'a self, cursor: &'a Cursor, limit: u32) -> StoreFuture<'a, (Vec<EventRow>, Cursor)>;
 
+    /// The same, for the one reader through which a node learns what became of its locks: it waits behind nobody else's reads.
+    fn follow<'a>(&'a self, cursor: &'a Cursor, limit: u32) -> StoreFuture<'a, (Vec<EventRow>, Cursor)> {
+        self.events_after(cursor, limit)
+    }
+
     /// One entry.
     fn event(&self, shard: Shard, position: i64) -> StoreFuture<'_, Option<EventRow>>;
 

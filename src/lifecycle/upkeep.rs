@@ -21,6 +21,8 @@ use crate::protocol::SocketId;
 
 /// Holds, and graces, that one pass of a sweep takes.
 const SWEEP_AT_ONCE: u32 = 2_000;
+/// How long after a comparison that was cut short.
+const COMPARE_AGAIN: Duration = Duration::from_secs(1);
 /// How often old entries are looked for, and how many of a shard go at once.
 const RETAIN_EVERY: Duration = Duration::from_secs(60);
 const RETAIN_AT_ONCE: u32 = 5_000;
@@ -72,19 +74,24 @@ pub(super) async fn sweep_all(locks: &LockManager, node: Incarnation) -> Result<
     Ok(())
 }
 
-/// Compares the holds in memory with those in the store, now and then and whenever the store has been away.
+/// Compares the holds in memory with those in the store, now and then and whenever the store has been away; a comparison that was cut
+/// short is made up for soon.
 pub(super) async fn reconcile(locks: LockManager) {
+    let period = locks.settings().reconcile_interval;
+    let mut pause = period;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(locks.settings().reconcile_interval) => {}
+            () = tokio::time::sleep(pause) => {}
             () = locks.recovered().notified() => {}
         }
+        pause = period;
         let Some(node) = locks.incarnation() else { continue };
         if mutants::reconcile_is_off() {
             continue;
         }
         if let Err(error) = compare(&locks, node).await {
             tracing::debug!(error = %error, "Cannot compare the holds with the store: {error}");
+            pause = period.min(COMPARE_AGAIN);
         }
     }
 }

@@ -22,6 +22,8 @@ use crate::support::{
 
 const NODES: usize = 3;
 const CLIENTS: usize = 40;
+/// Those who do nothing but take something whenever they are connected, and would never know if nobody told them that it is gone.
+const WATCHERS: usize = 20;
 const USERS: usize = 16;
 const RULES: [&str; 8] = ["order", "order", "grab", "vacant", "quick", "quick", "seat", "room"];
 const PER_RULE: usize = 5;
@@ -30,6 +32,9 @@ const LEAVES: [Leave; 3] = [Leave::CloseFrame, Leave::Fin, Leave::Reset];
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
+
+/// What is done beside the connections, too, for the story of a run that fails.
+const LOG: &str = "info,holdline::lifecycle=debug,actix_server=warn,actix_http=off,sqlx=off,sqlx_core=off";
 
 /// Clients that live, subscribe, let go, drop out and come back.
 struct Population<'a> {
@@ -40,6 +45,9 @@ struct Population<'a> {
 
 impl Population<'_> {
     fn live_until(&mut self, over: &AtomicBool) {
+        for _ in 0..WATCHERS {
+            self.connect(true, 1);
+        }
         while !over.load(Ordering::Relaxed) {
             self.act();
             std::thread::sleep(self.dice.millis(1, 14));
@@ -50,13 +58,18 @@ impl Population<'_> {
         format!("private-{}.{}", self.dice.pick(&RULES), self.dice.below(PER_RULE))
     }
 
+    fn connect(&mut self, comes_back: bool, channels: usize) -> (ClientId, Vec<String>) {
+        let channels: Vec<String> = (0..channels).map(|_| self.channel()).collect();
+        let (user, first) = (format!("user-{}", self.dice.below(USERS)), self.dice.below(NODES));
+        let spec = Spec { channels: channels.clone(), comes_back, ..self.cluster.spec(first, Some(&user)) };
+        (self.cluster.driver.connect(spec), channels)
+    }
+
     fn act(&mut self) {
         if self.clients.len() < CLIENTS {
-            let user = format!("user-{}", self.dice.below(USERS));
-            let channels: Vec<String> = (0..self.dice.below(3)).map(|_| self.channel()).collect();
-            let (first, comes_back) = (self.dice.below(NODES), self.dice.below(4) > 0);
-            let spec = Spec { channels: channels.clone(), comes_back, ..self.cluster.spec(first, Some(&user)) };
-            self.clients.push((self.cluster.driver.connect(spec), channels));
+            let (comes_back, channels) = (self.dice.below(4) > 0, self.dice.below(3));
+            let client = self.connect(comes_back, channels);
+            self.clients.push(client);
             return;
         }
         let (which, how, channel) = (self.dice.below(CLIENTS), self.dice.pick(&LEAVES), self.channel());
@@ -212,14 +225,17 @@ fn chaos() {
     let seed = seed.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64 % 1_000_000);
     let seconds = variable("HOLDLINE_CHAOS_SECONDS").unwrap_or(60);
     println!("HOLDLINE_CHAOS_SEED={seed} HOLDLINE_CHAOS_SECONDS={seconds}");
-    rage(Plan::nodes(NODES).private().behind().front(), seed, Duration::from_secs(seconds));
+    let plan = Plan::nodes(NODES).private().behind().front().environment("HOLDLINE_LOG__LEVEL", LOG);
+    rage(plan, seed, Duration::from_secs(seconds));
 }
 
 /// Runs it on a cluster of this plan, and checks.
 pub(super) fn rage(plan: Plan, seed: u64, time: Duration) {
     let cluster = Cluster::start(plan);
-    // The second is sqlx's own word for a database that goes away while one connects to it.
-    cluster.allow(|allowed| allowed.errors = vec!["was declared dead", "error returned from after_connect", "The store has lost"]);
+    // Of the last two, one is sqlx's own word for a database that goes away while one connects to it, the other actix's for a client that
+    // comes between the moments in which it stops to listen and to serve.
+    let expected = ["was declared dead", "The store has lost", "error returned from after_connect", "No workers"];
+    cluster.allow(|allowed| allowed.errors = expected.to_vec());
     let mut dice = Dice::new(seed);
     let mut population = Population { cluster: &cluster, dice: dice.fork(), clients: Vec::new() };
     let mut nemesis = Nemesis { cluster: &cluster, dice: dice.fork(), ill: vec![None; NODES], done: BTreeMap::new() };

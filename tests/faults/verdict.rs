@@ -8,8 +8,8 @@ use std::{
 use super::{
     audit,
     checker::{Evidence, Process, violations},
-    cluster::{Cluster, SLACK},
-    fleet::Order,
+    cluster::{Cluster, Held, SLACK},
+    fleet::{Order, Spec},
     journal::{ClientId, Leave, What, beliefs, open_sockets},
     ledger::EventRow,
     node::Node,
@@ -84,6 +84,7 @@ impl Cluster {
         }
         self.settle();
         self.tell_everybody();
+        self.take_over_everywhere();
         let processes = std::mem::take(&mut *self.processes.lock().expect("not poisoned"));
         for driver in processes.iter().map(AsRef::as_ref).chain([&self.driver]) {
             driver.tell(Order::LeaveAll(Leave::Fin));
@@ -124,6 +125,37 @@ impl Cluster {
                     seen.iter().any(|entry| matches!(&entry.what, What::Event { data, .. } if *data == text)).then_some(())
                 });
             }
+        }
+    }
+
+    /// A holder at any broker hears that its lock was taken over at another: each of them still follows the log.
+    fn take_over_everywhere(&self) {
+        let running: Vec<usize> = self.nodes.iter().filter(|node| node.is_running()).map(Node::index).collect();
+        for (number, broker) in running.iter().enumerate() {
+            let channel = format!("private-grab.taken-at-{broker}");
+            let first = self.granted(*broker, "first", &channel);
+            self.granted(running[(number + 1) % running.len()], "second", &channel);
+            self.journal.await_for(first.client, "the news that its lock was taken over", |seen| {
+                let told = What::LockLost { fence: first.fence, cause: "taken_over".to_owned() };
+                seen.iter().any(|entry| entry.what == told).then_some(())
+            });
+        }
+    }
+
+    /// Asks until it is granted: the lease of a broker may have been in doubt until now.
+    fn granted(&self, broker: usize, user: &str, channel: &str) -> Held {
+        let deadline = Instant::now() + WAIT;
+        loop {
+            let client = self.driver.connect(Spec { channels: vec![channel.to_owned()], ..self.spec(broker, Some(user)) });
+            let answer = self.journal.await_for(client, "an answer", |seen| {
+                seen.iter().find(|entry| matches!(entry.what, What::Locked { .. } | What::Refused { .. })).map(|entry| entry.what.clone())
+            });
+            if matches!(answer, What::Locked { .. }) {
+                return self.held(client, 1);
+            }
+            assert!(Instant::now() < deadline, "broker {broker} grants nothing: {answer:?}");
+            self.driver.leave(client, Leave::Fin);
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 

@@ -135,6 +135,7 @@ measured! {
     nodes() -> Vec<NodeRow>;
     head() -> Cursor;
     events_after(cursor: &'a Cursor, limit: u32) -> (Vec<EventRow>, Cursor);
+    follow(cursor: &'a Cursor, limit: u32) -> (Vec<EventRow>, Cursor);
     event(shard: Shard, position: i64) -> Option<EventRow>;
     create_consumer(name: &'a str, start: StartAt) -> ();
     create_consumer_of(name: &'a str, shard: Shard, start: StartAt) -> ();

@@ -1,9 +1,9 @@
 //! The store for any number of nodes.
 //!
 //! A write is one auto-committed `SELECT holdline.f(…)`: a broker that stops in the middle of one, for good or for a while, keeps
-//! nobody waiting. Each lane has a connection of its own, the heartbeat, the housekeeping and the record of who is on which channels
-//! too, so that no work waits behind another's; reads have a small pool, and keys of publishes another. The logic is in
-//! `migrations/postgres`.
+//! nobody waiting. Each lane has a connection of its own, the heartbeat, the housekeeping, the reader of the log and the record of who is
+//! on which channels too, so that no work waits behind another's; reads have a small pool, and keys of publishes another. The logic is
+//! in `migrations/postgres`.
 
 mod apps;
 mod bell;
@@ -37,8 +37,8 @@ use super::{
 
 /// How long a listener's statement may take, and how long it may wait for a connection.
 const LISTENER_PATIENCE: Duration = Duration::from_secs(30);
-/// Connections of a single kind of work: heartbeat, housekeeping, ringing, recording.
-const SLOTS: u32 = 4;
+/// Connections of a single kind of work: heartbeat, housekeeping, following, ringing, recording.
+const SLOTS: u32 = 5;
 
 /// Locks, holds and the log in PostgreSQL, shared by all nodes that name the same database.
 #[derive(Debug)]
@@ -46,6 +46,7 @@ pub struct PostgresStore {
     lanes: Vec<Slot>,
     heartbeat: Slot,
     housekeeping: Slot,
+    following: Slot,
     ringing: Slot,
     recording: Slot,
     reads: PgPool,
@@ -108,6 +109,7 @@ impl PostgresStore {
             lanes: (0..Lane::COUNT).map(|_| slot()).collect(),
             heartbeat: slot(),
             housekeeping: slot(),
+            following: slot(),
             ringing: slot(),
             recording: slot(),
             reads: pool(),
@@ -245,6 +247,10 @@ impl LifecycleStore for PostgresStore {
 
     fn events_after<'a>(&'a self, cursor: &'a Cursor, limit: u32) -> StoreFuture<'a, (Vec<EventRow>, Cursor)> {
         read!(self, connection => reads::events_after(connection, cursor, limit, self.shards))
+    }
+
+    fn follow<'a>(&'a self, cursor: &'a Cursor, limit: u32) -> StoreFuture<'a, (Vec<EventRow>, Cursor)> {
+        Box::pin(reads::follow(&self.following, cursor, limit, self.shards))
     }
 
     fn event(&self, shard: Shard, position: i64) -> StoreFuture<'_, Option<EventRow>> {

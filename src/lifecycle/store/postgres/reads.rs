@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use sqlx::{PgConnection, Row};
 
-use super::rows::{self, event_columns, lock_columns};
+use super::{
+    rows::{self, event_columns, lock_columns},
+    session::Slot,
+};
 use crate::lifecycle::store::{
     Cursor, EventRow, Fence, HeldHold, HoldDigest, HoldId, Incarnation, LockQuery, LockRow, NodeRow, Shard, StoreCensus, StoreError,
 };
@@ -133,6 +136,13 @@ pub(super) async fn events_after(
     let events = rows.iter().map(rows::event).collect::<Result<Vec<_>, _>>()?;
     let merged = next.merge(events, usize::try_from(limit).unwrap_or(usize::MAX));
     Ok((merged, next))
+}
+
+pub(super) async fn follow(slot: &Slot, cursor: &Cursor, limit: u32, shards: u16) -> Result<(Vec<EventRow>, Cursor), StoreError> {
+    let mut session = slot.open().await?;
+    let within = session.limit;
+    let read = tokio::time::timeout(within, events_after(&mut session.connection, cursor, limit, shards)).await;
+    session.settle(read.unwrap_or(Err(StoreError::TimedOut(within))))
 }
 
 pub(super) async fn event(connection: &mut PgConnection, shard: Shard, position: i64) -> Result<Option<EventRow>, StoreError> {
