@@ -64,11 +64,11 @@ async fn a_lane_that_hears_first_that_the_node_is_fenced_starts_it_anew_even_whi
     held(node.locks(), 1, "order:1", "7").await;
     store.faults.no_heartbeat.store(true, SeqCst);
     store.store.deregister(before).await.unwrap();
-    let counted = store.heartbeats.load(SeqCst);
+    let (counted, began) = (store.heartbeats.load(SeqCst), Instant::now());
     assert_eq!(node.locks().acquire(asking(2, [hold("order:2", "8")])).await, Err(NotTaken::Unavailable));
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let beats = store.heartbeats.load(SeqCst) - counted;
-    assert!(beats < 20, "{beats} heartbeats in 200 ms, one every 50 ms would do");
+    let (beats, took) = (store.heartbeats.load(SeqCst) - counted, began.elapsed());
+    assert!(beats as u128 <= 10 + took.as_millis() / 20, "{beats} heartbeats in {took:?}, one every 50 ms would do");
     let told = told.lines();
     assert!(told[0] == "1 lost order:1 node_death" && told.contains(&"1 close".to_owned()), "{told:?}");
     assert!(node.locks().incarnation().is_some_and(|now| now > before));
@@ -100,7 +100,7 @@ async fn the_death_of_others_does_not_delay_the_own_heartbeat() {
         ttl: Duration::from_millis(100),
     };
     store.faults.others.lock().extend([other(1_001), other(1_002)]);
-    tokio::time::sleep(Duration::from_millis(2_000)).await;
+    tokio::time::sleep(LEASE * 3 / 2).await;
     assert_eq!(told.lines(), Vec::<String>::new(), "the lease never came into doubt");
     let counted = store.heartbeats.load(SeqCst);
     until("heartbeats go on", async || store.heartbeats.load(SeqCst) > counted + 3).await;
@@ -180,7 +180,7 @@ async fn a_node_that_leaves_writes_what_it_owes_and_does_not_come_back() {
         end(&locks, n);
     }
     node.drain().await;
-    node.leave(Duration::from_secs(5)).await;
+    node.leave(Duration::from_secs(30)).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(store.live().await.len(), 0);
     let alive = store.store.nodes().await.unwrap().into_iter().filter(|node| node.view.state == NodeState::Alive).count();

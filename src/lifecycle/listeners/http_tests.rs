@@ -118,7 +118,7 @@ fn settings(url: &str) -> HttpDeliverySettings {
         signers: signers(),
         headers: vec![("X-Env".to_owned(), "prod".to_owned())],
         retry_for: Duration::from_secs(86_400),
-        timeout: Duration::from_millis(200),
+        timeout: Duration::from_secs(1),
         filter: EventFilter::default().app("app"),
     }
 }
@@ -172,7 +172,7 @@ async fn http_delivery_takes_nothing_but_2xx_for_a_receipt() {
         let began = Instant::now();
         let retry = delivery(&endpoint.url).handle(&now(event("OrderLocked", "order:42"))).await.unwrap_err();
         assert_eq!((retry.fault(), retry.delay()), (fault, after), "{answer:?}: {retry}");
-        assert!(began.elapsed() < Duration::from_secs(5), "there is a time limit");
+        assert!(began.elapsed() < Duration::from_secs(20), "there is a time limit");
         assert_eq!(endpoint.got().len(), 1, "a redirect is not followed");
         assert!(!retry.message().contains(SECRET) && !retry.message().contains("127.0.0.1"), "{retry}");
     }
@@ -262,10 +262,11 @@ async fn http_delivery_to_a_dead_endpoint_delays_no_other_listener() {
     let began = Instant::now();
     world.log(&entries.iter().map(String::as_str).collect::<Vec<_>>()).await;
     eventually("the other listener has all", async || script.heard().len() == 64).await;
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    // One after the other they would take 64 times the time limit, more than a minute.
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     eventually("the dead one is tried", async || hangs.got().len() > 16).await;
     let stored = world.store.consumers().await.unwrap();
     assert!(stored.iter().any(|row| row.name == "shop" && row.lag() > 0), "and has everything before it");
-    let (stop, limit) = (dispatcher.stop(), Duration::from_secs(5));
+    let (stop, limit) = (dispatcher.stop(), Duration::from_secs(30));
     tokio::time::timeout(limit, stop).await.unwrap();
 }

@@ -33,13 +33,9 @@ fn endpoint_with(url: &str, change: impl FnOnce(&mut WebhookEndpointSettings)) -
             batch: None,
             retry_for: Duration::from_secs(86_400),
             order_for: Duration::from_secs(300),
-            timeout: Duration::from_millis(300),
+            timeout: Duration::from_secs(3),
         },
-        post: PostSettings {
-            url: url.to_owned(),
-            headers: vec![("X-Env".to_owned(), "prod".to_owned())],
-            timeout: Duration::from_millis(300),
-        },
+        post: PostSettings { url: url.to_owned(), headers: vec![("X-Env".to_owned(), "prod".to_owned())], timeout: Duration::from_secs(3) },
         signer: Signer { app_key: "app-key".to_owned(), former_key: None, signing_key: SigningKey::new(SECRET) },
     };
     change(&mut settings);

@@ -75,10 +75,9 @@ pub(super) async fn what_another_node_reads_is_taken_over_when_it_stops_or_dies(
         1 => assert_eq!(owners().await, ["node-1"], "what is renewed is not taken"),
         _ => eventually("they share", async || owners().await == ["node-1", "node-2"]).await,
     }
-    let stopped = Instant::now();
     first.stop().await;
+    assert!(!owners().await.contains(&"node-1".to_owned()), "claims are given back");
     eventually("the second reads", async || owners().await == ["node-2"]).await;
-    assert!(stopped.elapsed() < quick().lease, "claims are given back");
     log(&world, &numbered(3, 10, 20)).await;
     eventually("the second tells", async || script.heard().len() >= 20).await;
     eventually("its offsets are stored", async || world.lag().await == 0).await;
@@ -154,6 +153,7 @@ pub(super) async fn a_stop_waits_for_the_listener_but_not_for_ever(world: World)
     eventually("it is at work", async || endless.at_work() == 1).await;
     let stopped = Instant::now();
     dispatcher.stop().await;
-    assert!(stopped.elapsed() < Duration::from_secs(5));
+    // It would be at work for an hour.
+    assert!(stopped.elapsed() < Duration::from_secs(30));
     assert!(world.store.consumers().await.unwrap().iter().all(|row| row.owner.is_none()), "claims are given back");
 }

@@ -106,6 +106,19 @@ async fn waiting(connection: &mut sqlx::PgConnection, function: &str) {
     }
 }
 
+/// What came of it, and how long it took.
+async fn timed<T>(call: impl Future<Output = T>) -> (T, Duration) {
+    let began = tokio::time::Instant::now();
+    (call.await, began.elapsed())
+}
+
+/// Of the times of a free write and a blocked one beside it: whether the free one was once the first to be answered. A machine that
+/// stands still may delay it, but not each time.
+fn one_did_not_wait(times: &[(Duration, Duration)]) -> bool {
+    assert!(times.len() < 10, "{times:?}");
+    times.iter().any(|(free, blocked)| free < blocked)
+}
+
 #[tokio::test]
 async fn a_blocked_shard_costs_its_own_writes_and_no_others() {
     let (url, _) = cluster::fresh_database().await;
@@ -118,13 +131,15 @@ async fn a_blocked_shard_costs_its_own_writes_and_no_others() {
     sqlx::query("SELECT * FROM holdline.shard_head WHERE shard = $1 FOR UPDATE").bind(shard.0).execute(&mut blocker).await.unwrap();
     assert_eq!(store.sweep(node, shard, 10).await.unwrap(), Swept::Busy);
     let op = one("order:1", "user:1", |_| ());
-    let (blocked, free) = tokio::join!(store.commit(Lane(0), node, std::slice::from_ref(&op)), async {
-        let started = tokio::time::Instant::now();
-        store.commit(Lane(1), node, &[one(&other, "user:1", |_| ())]).await.unwrap();
-        started.elapsed()
-    });
-    assert!(matches!(&blocked, Err(error @ StoreError::Busy { .. }) if error.is_retryable()), "{blocked:?}");
-    assert!(free < Duration::from_secs(1), "{free:?}");
+    let mut times = Vec::new();
+    while !one_did_not_wait(&times) {
+        let (blocked, free) = tokio::join!(timed(store.commit(Lane(0), node, std::slice::from_ref(&op))), async {
+            timed(store.commit(Lane(1), node, &[one(&other, "user:1", |_| ())])).await
+        });
+        assert!(matches!(&blocked.0, Err(error @ StoreError::Busy { .. }) if error.is_retryable()), "{:?}", blocked.0);
+        free.0.unwrap();
+        times.push((free.1, blocked.1));
+    }
     sqlx::raw_sql("COMMIT").execute(&mut blocker).await.unwrap();
     assert!(matches!(store.commit(Lane(0), node, &[op]).await.unwrap()[0], Answer::Committed(_)), "the lane connects anew");
 }
@@ -141,17 +156,18 @@ async fn what_is_recorded_waits_for_its_own_shard_only_and_in_nobodys_way() {
     sqlx::query("SELECT * FROM holdline.shard_head WHERE shard = $1 FOR UPDATE").bind(shard.0).execute(&mut blocker).await.unwrap();
     let seen = vec![Sighting::Present { channel: "room".to_owned(), member: None }];
     let sightings = Sightings { app: "app".to_owned(), number: 1, delay: Duration::ZERO, seen };
-    let (blocked, times) = tokio::join!(store.record(node, &sightings), async {
+    for lane in 0..Lane::COUNT {
         let mut times = Vec::new();
-        for lane in 0..Lane::COUNT {
-            let started = tokio::time::Instant::now();
-            store.commit(Lane(lane), node, &[one(&free, "user:1", |hold| hold.mode = Mode::Shared)]).await.unwrap();
-            times.push(started.elapsed());
+        while !one_did_not_wait(&times) {
+            let op = one(&free, "user:1", |hold| hold.mode = Mode::Shared);
+            let (blocked, free) = tokio::join!(timed(store.record(node, &sightings)), async {
+                timed(store.commit(Lane(lane), node, std::slice::from_ref(&op))).await
+            });
+            assert!(matches!(&blocked.0, Err(error @ StoreError::Busy { .. }) if error.is_retryable()), "{:?}", blocked.0);
+            free.0.unwrap();
+            times.push((free.1, blocked.1));
         }
-        times
-    });
-    assert!(matches!(&blocked, Err(error @ StoreError::Busy { .. }) if error.is_retryable()), "{blocked:?}");
-    assert!(times.iter().all(|time| *time < Duration::from_millis(400)), "{times:?}");
+    }
     sqlx::raw_sql("COMMIT").execute(&mut blocker).await.unwrap();
     store.record(node, &sightings).await.unwrap();
     let (log, _) = store.events_after(&Cursor::start(store.shards()), 10).await.unwrap();
@@ -160,7 +176,7 @@ async fn what_is_recorded_waits_for_its_own_shard_only_and_in_nobodys_way() {
 
 #[tokio::test]
 async fn workers_on_several_nodes_share_a_consumer() {
-    const LEASE: Duration = Duration::from_millis(800);
+    const LEASE: Duration = Duration::from_secs(3);
     let (url, _) = cluster::fresh_database().await;
     let store = connect(&url).await.unwrap();
     store.create_consumer("orders", StartAt::Beginning).await.unwrap();

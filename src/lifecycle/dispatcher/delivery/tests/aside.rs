@@ -20,7 +20,7 @@ pub(super) async fn an_event_that_fails_alone_holds_up_its_channel_and_nobody_el
     let dispatcher = hooks.serve(&receiver).await;
     hooks.record(&["a bad", "b e1", "a e2", "b e2"]).await;
     eventually("the other channel passes", async || receiver.of("b") == ["e1", "e2"]).await;
-    eventually("it waits aside", async || hooks.parked().await == ["a bad poison", "a e2 behind-poison"]).await;
+    hooks.aside("it waits aside", |parked| parked == ["a bad poison", "a e2 behind-poison"]).await;
     hooks.record(&numbered(3, 0, 90)).await;
     hooks.record(&["a e3"]).await;
     eventually("all others pass", async || (0..3).all(|ch| receiver.of(&format!("ch{ch}")) == expected(3, ch, 90))).await;
@@ -93,7 +93,7 @@ pub(super) async fn what_waits_behind_keeps_its_order_while_nobody_is_there(hook
     hooks.record(&["a bad", "a e2", "a e3"]).await;
     eventually("it is tried", async || !receiver.of("a").is_empty()).await;
     hooks.record(&["b e1"]).await;
-    eventually("it waits aside", async || hooks.parked().await.contains(&"a bad poison".to_owned())).await;
+    hooks.aside("it waits aside", |parked| parked.contains(&"a bad poison".to_owned())).await;
     receiver.does(|_| Answer::Refuses(Retry::unavailable("connection refused")));
     eventually("it is late", async || hooks.parked().await.contains(&"a bad late".to_owned())).await;
     // Nothing else comes that the endpoint could refuse.
@@ -112,7 +112,7 @@ pub(super) async fn what_a_dead_process_put_aside_is_tried_again_in_order(hooks:
     hooks.record(&["a bad", "b e1", "a e2", "a e3"]).await;
     eventually("the other is taken", async || receiver.of("b") == ["e1"]).await;
     hooks.record(&["b e2"]).await;
-    eventually("they are aside", async || hooks.parked().await.len() == 3).await;
+    hooks.aside("they are aside", |parked| parked.len() == 3).await;
     drop(dispatcher);
     hooks.record(&["a e4"]).await;
     receiver.heals();

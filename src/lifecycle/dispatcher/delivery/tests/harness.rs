@@ -199,6 +199,21 @@ impl Hooks {
         dispatcher
     }
 
+    /// Waits until this is so of what is parked. Now and then an event of another channel comes along: where the machine stood still
+    /// between a failure and what was taken after it, an outage was blamed, and it takes another one to tell the event's fault from
+    /// the endpoint's.
+    pub(super) async fn aside(&self, what: &str, is_so: impl Fn(&[String]) -> bool) {
+        let mut looks = 0;
+        eventually(what, async || {
+            looks += 1;
+            if looks % 200 == 0 {
+                self.record(&["beside another"]).await;
+            }
+            is_so(&self.parked().await)
+        })
+        .await;
+    }
+
     /// Nothing is owed.
     pub(super) async fn settled(&self) {
         eventually("nothing is owed", async || self.world.lag().await == 0 && self.parked().await.is_empty()).await;
