@@ -2,6 +2,7 @@
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -81,18 +82,22 @@ fn fill(stream: &mut TcpStream, inbox: &mut Vec<u8>) -> Result<()> {
     }
 }
 
+/// A connection that was opened and not used is given up by the broker after ten seconds; one that was used, after 75.
+const KEPT: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(40)];
+
 /// One kept connection.
 pub(crate) struct Http {
+    address: SocketAddr,
     stream: TcpStream,
+    used: bool,
+    used_at: Instant,
     inbox: Vec<u8>,
     app: App,
 }
 
 impl Http {
     pub(crate) fn connect(address: SocketAddr) -> Http {
-        let stream = TcpStream::connect(address).expect("the broker accepts");
-        stream.set_nodelay(true).expect("nodelay");
-        Http { stream, inbox: Vec::new(), app: APP }
+        Http { address, stream: connect(address), used: false, used_at: Instant::now(), inbox: Vec::new(), app: APP }
     }
 
     /// Signs as this app from now on.
@@ -107,11 +112,15 @@ impl Http {
 
     /// Reads the next answer on this connection.
     pub(crate) fn answer(&mut self) -> Answer {
+        (self.used, self.used_at) = (true, Instant::now());
         Answer::read(&mut self.stream, &mut self.inbox).expect("an answer")
     }
 
-    /// One request as given; the length is filled in.
+    /// One request as given; the length is filled in. Where a test has left the connection alone for long, on another one.
     pub(crate) fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        if self.used_at.elapsed() > KEPT[usize::from(self.used)] {
+            (self.stream, self.inbox) = (connect(self.address), Vec::new());
+        }
         self.send_bytes(&request_bytes(method, target, headers, body));
         self.answer()
     }
@@ -163,6 +172,12 @@ impl Http {
         let answer = self.get("/connections", &[]).json();
         answer["connections"].as_u64().unwrap_or_else(|| panic!("{answer}"))
     }
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("the broker accepts");
+    stream.set_nodelay(true).expect("nodelay");
+    stream
 }
 
 /// A request in bytes.

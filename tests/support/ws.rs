@@ -36,6 +36,18 @@ impl Ws {
         ws
     }
 
+    /// The same over a connection with next to no room on its way to the client: what it does not read soon waits at the broker.
+    pub(crate) fn open_narrow(address: SocketAddr) -> Ws {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(4_096).expect("a small buffer");
+        socket.connect(&address.into()).expect("the broker accepts");
+        let headers = [("Sec-WebSocket-Key", KEY), ("Sec-WebSocket-Version", "13")];
+        let mut ws = Ws::upgrade_over(socket.into(), address, "/app/app-key?protocol=7", &headers);
+        assert_eq!(ws.head.status, 101, "{}", ws.head.text());
+        ws.established();
+        ws
+    }
+
     /// Sends the upgrade and demands a 101, nothing more.
     pub(crate) fn upgrade(address: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Ws {
         let mut all = vec![("Sec-WebSocket-Key", KEY), ("Sec-WebSocket-Version", "13")];
@@ -49,7 +61,10 @@ impl Ws {
 
     /// Sends an upgrade with exactly these headers besides Host, Upgrade and Connection; any answer will do.
     pub(crate) fn try_upgrade(address: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Ws {
-        let mut stream = TcpStream::connect(address).expect("the broker accepts");
+        Ws::upgrade_over(TcpStream::connect(address).expect("the broker accepts"), address, target, headers)
+    }
+
+    fn upgrade_over(mut stream: TcpStream, address: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Ws {
         stream.set_nodelay(true).expect("nodelay");
         let mut request = format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
         for (name, value) in headers {
