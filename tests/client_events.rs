@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Broker, Ws, member, one_app, shared, unique, until, wire};
+use crate::support::{Broker, Ws, in_one_of, member, one_app, shared, unique, until, wire};
 
+const PING: &str = r#"{"event":"pusher:ping"}"#;
 const MALFORMED: &str = "Invalid client event (must contain channel and data)";
 const DISABLED: &str = "The app does not have client messaging enabled.";
 const WRONG_KIND: &str = "Client events are not allowed on this channel.";
@@ -233,26 +234,35 @@ fn condition_6_data_has_at_most_10240_bytes_in_its_outbound_form() {
 #[test]
 fn condition_7_of_eleven_in_one_burst_ten_pass_and_one_is_refused() {
     let broker = shared();
-    let channel = unique("private-burst");
-    let (mut sender, mut receiver) = pair(&broker, &channel);
-    let burst: Vec<u8> = (0..11).flat_map(|at| wire(1, event("client-n", &channel, &json!(at)).as_bytes())).collect();
-    sender.send_bytes(&burst);
-    assert_eq!(sender.error(4301), TOO_FAST);
-    sender.quiet();
-    for at in 0..10 {
-        receiver.expect_data("client-n", &channel, &at.to_string());
-    }
-    receiver.quiet();
-    until("the bucket has a token again", || {
-        sender.send_text(&event("client-n", &channel, &json!("later")));
-        sender.send_text(r#"{"event":"pusher:ping"}"#);
-        let refused = sender.event().name() == "pusher:error";
-        if refused {
-            sender.expect("pusher:pong");
+    let burst = |channel: &str| (0..11).flat_map(|at| wire(1, event("client-n", channel, &json!(at)).as_bytes())).collect::<Vec<u8>>();
+    // A token comes back every tenth of a second: if the machine stands still for so long in their midst, all eleven pass.
+    in_one_of(10, || {
+        let channel = unique("private-burst");
+        let (mut sender, mut receiver) = pair(&broker, &channel);
+        sender.send_bytes(&burst(&channel));
+        sender.send_text(PING);
+        for at in 0..10 {
+            receiver.expect_data("client-n", &channel, &at.to_string());
         }
-        !refused
+        let answer = sender.event();
+        if answer.name() == "pusher:pong" {
+            return Err("the eleventh passed".to_owned());
+        }
+        assert_eq!((&answer.json["data"]["code"], &answer.json["data"]["message"]), (&json!(4301), &json!(TOO_FAST)));
+        sender.expect("pusher:pong");
+        receiver.quiet();
+        until("the bucket has a token again", || {
+            sender.send_text(&event("client-n", &channel, &json!("later")));
+            sender.send_text(PING);
+            let refused = sender.event().name() == "pusher:error";
+            if refused {
+                sender.expect("pusher:pong");
+            }
+            !refused
+        });
+        receiver.expect_data("client-n", &channel, "later");
+        Ok(())
     });
-    receiver.expect_data("client-n", &channel, "later");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr, TcpStream},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::json;
@@ -23,14 +23,24 @@ fn publishes_per_second() {
     let broker = Broker::with(one_app("[apps.limits]\npublishes_per_second = 4\nmax_batch = 3\n"));
     let (mut http, mut ws) = (broker.http(), broker.ws());
     ws.subscribe("news");
+    let began = Instant::now();
     trigger(&mut http, "").refused(400);
     let item = json!({ "channel": "news", "name": "e", "data": "1" });
-    assert_eq!(http.post("/batch_events", json!({ "batch": vec![item.clone(); 3] }).to_string()).status, 200);
+    let batch = json!({ "batch": vec![item; 3] }).to_string();
+    assert_eq!(http.post("/batch_events", &batch).status, 200);
     assert_eq!(trigger(&mut http, "e").status, 200, "what was refused was not counted");
-    let refused = http.post("/batch_events", json!({ "batch": vec![item; 3] }).to_string());
+    // Four were taken. On a slow machine some have come back, and so the next may pass.
+    let mut taken = 4;
+    let refused = eventually("a batch is too much", || {
+        let answer = http.post("/batch_events", &batch);
+        taken += if answer.status == 200 { 3 } else { 0 };
+        (answer.status != 200).then_some(answer)
+    });
+    let most = 4 + (began.elapsed().as_secs_f64() * 4.0) as u32;
+    assert!(taken <= most, "{taken} were taken, at most {most} may be");
     assert_eq!((refused.status, retry_after(&refused)), (429, 1));
     assert_eq!(refused.refused(429), "Too many events: at most 4 per second are allowed for this app");
-    for _ in 0..4 {
+    for _ in 0..taken {
         ws.expect_data("e", "news", "1");
     }
     ws.quiet();
@@ -43,10 +53,18 @@ fn publishes_per_second() {
 fn reads_per_second() {
     let broker = Broker::with(one_app("[apps.limits]\nreads_per_second = 3\n"));
     let mut http = broker.http();
+    let began = Instant::now();
     for path in ["/channels", "/channels/news", "/connections"] {
         assert_eq!(http.get(path, &[]).status, 200);
     }
-    let refused = http.get("/channels", &[]);
+    let mut answered = 3;
+    let refused = eventually("one question is too many", || {
+        let answer = http.get("/channels", &[]);
+        answered += u32::from(answer.status == 200);
+        (answer.status != 200).then_some(answer)
+    });
+    let most = 3 + (began.elapsed().as_secs_f64() * 3.0) as u32;
+    assert!(answered <= most, "{answered} were answered, at most {most} may be");
     assert_eq!(retry_after(&refused), 1);
     assert_eq!(refused.refused(429), "Too many requests: at most 3 per second are allowed for this app");
     assert_eq!(trigger(&mut http, "e").status, 200, "publishing is counted apart");
@@ -74,15 +92,26 @@ fn knock(from: &str, to: SocketAddr) -> (u16, TcpStream) {
 #[test]
 fn connects_per_second() {
     let broker = Broker::with(server_with("connects_per_second = 3", ""));
-    let mut first: Vec<_> = (0..4).map(|_| knock("127.0.0.1", broker.address())).collect();
-    assert_eq!(first.iter().map(|(status, _)| *status).collect::<Vec<_>>(), [101, 101, 101, 429]);
+    let began = Instant::now();
+    let mut first: Vec<_> = (0..3).map(|_| knock("127.0.0.1", broker.address())).collect();
+    let (status, mut refused) = eventually("one is too many", || {
+        let (status, stream) = knock("127.0.0.1", broker.address());
+        if status == 101 {
+            first.push((status, stream));
+            return None;
+        }
+        Some((status, stream))
+    });
+    let most = 3 + (began.elapsed().as_secs_f64() * 3.0) as usize;
+    assert!(status == 429 && first.iter().all(|(status, _)| *status == 101), "{status} {first:?}");
+    assert!(first.len() <= most, "{} came in, at most {most} may", first.len());
     let mut answer = String::new();
-    std::io::Read::read_to_string(&mut first.pop().unwrap().1, &mut answer).unwrap();
+    std::io::Read::read_to_string(&mut refused, &mut answer).unwrap();
     let answer = answer.to_lowercase();
     assert!(answer.contains("retry-after: 1") && answer.contains("too many connections from this address"), "{answer}");
     let other = knock("127.0.0.2", broker.address());
     assert_eq!(other.0, 101, "each address has its own");
-    assert_eq!(broker.http().connections(), 4, "who was there stays");
+    assert_eq!(broker.http().connections(), first.len() as u64 + 1, "who was there stays");
     std::thread::sleep(Duration::from_millis(1_100));
     assert_eq!(knock("127.0.0.1", broker.address()).0, 101);
 }
@@ -91,7 +120,7 @@ fn connects_per_second() {
 fn short_of_memory() -> (Broker, Ws, Ws) {
     let config = server_with("max_outbox_memory = \"1MiB\"\noutbox_size = \"1MiB\"", "client_events = true");
     let broker = Broker::with(config);
-    let (mut stuck, mut live) = (broker.ws(), broker.ws());
+    let (mut stuck, mut live) = (Ws::open_narrow(broker.address()), broker.ws());
     stuck.subscribe("flood");
     live.enter("private-talk");
     let mut http = broker.http();

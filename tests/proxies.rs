@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -136,8 +137,16 @@ fn the_rate_of_handshakes_is_the_clients_and_what_he_writes_himself_gives_him_no
         let headers = [key.as_slice(), &[("X-Forwarded-For", list)]].concat();
         Ws::try_upgrade(broker.address(), TARGET, &headers).head.status
     };
-    let spoofed = ["192.0.2.1", "203.0.113.1, 192.0.2.1", "203.0.113.2, 192.0.2.1", "\"x\", 192.0.2.1"].map(knock);
-    assert_eq!(spoofed, [101, 101, 429, 429]);
+    // Two, and as many as come back meanwhile: on a slow machine that may be one.
+    let (began, mut let_in) = (Instant::now(), 0);
+    for spoofed in ["192.0.2.1", "203.0.113.1, 192.0.2.1", "203.0.113.2, 192.0.2.1", "\"x\", 192.0.2.1"].into_iter().cycle().take(40) {
+        match knock(spoofed) {
+            101 => let_in += 1,
+            status => assert_eq!(status, 429),
+        }
+    }
+    let most = 2 + (began.elapsed().as_secs_f64() * 2.0) as u32;
+    assert!((2..=most).contains(&let_in), "{let_in} were let in, at most {most} may be");
     assert_eq!(knock("192.0.2.2"), 101, "who else is behind the proxy is not hindered");
 }
 

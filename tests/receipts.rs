@@ -139,7 +139,8 @@ fn an_id_that_is_none_is_refused_by_name_and_limit() {
 
 #[test]
 fn a_refused_event_is_answered_with_its_reason_and_may_be_sent_again() {
-    let broker = Broker::with(one_app("client_events = true\nreceipts = true\n[apps.limits]\nreceipt_window = \"10m\""));
+    let limits = "[apps.limits]\nreceipt_window = \"10m\"\nclient_events_per_second = 1";
+    let broker = Broker::with(one_app(&format!("client_events = true\nreceipts = true\n{limits}")));
     let (mut sender, mut receiver) = (broker.ws(), broker.ws());
     receiver.subscribe("private-a");
     let id = json!("only-one");
@@ -159,13 +160,11 @@ fn a_refused_event_is_answered_with_its_reason_and_may_be_sent_again() {
     refused(&mut sender, &with("client-x", "private-a", &"x".repeat(10_241)), Some("private-a"), 4301);
     refused(&mut sender, &json!({ "event": "client-x", "id": id }).to_string(), None, 4300);
     receiver.quiet();
-    // The rate: ten others take all there is, and the eleventh event is refused.
-    let others: Vec<u8> = (0..10).flat_map(|n| wire(1, event("private-a", &json!(n), "x").as_bytes())).collect();
-    sender.send_bytes(&[others, wire(1, event("private-a", &id, "at last").as_bytes())].concat());
-    for n in 0..10 {
-        answered(&mut sender, "private-a", &json!(n), "ok");
-        receiver.expect("client-x");
-    }
+    // The rate: one other takes all there is for a second, and the next event is refused.
+    let other = wire(1, event("private-a", &json!(3), "x").as_bytes());
+    sender.send_bytes(&[other, wire(1, event("private-a", &id, "at last").as_bytes())].concat());
+    answered(&mut sender, "private-a", &json!(3), "ok");
+    receiver.expect("client-x");
     let message = sender.error(4301);
     assert_eq!(ack(&mut sender, Some("private-a")), json!({ "id": id, "status": "error", "code": 4301, "message": message }));
     // A duplicate is told so even now: it costs nothing of the rate.
