@@ -27,7 +27,10 @@ pub(crate) fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
     settings.store.url = "memory".into();
     settings.server.port = 0;
     settings.server.workers = 1;
-    settings.drain.grace = Duration::from_secs(10);
+    // No test is meant to run into these, however slow the machine is; those that are have limits of their own.
+    settings.drain.grace = Duration::from_secs(25);
+    settings.server.hook_timeout = Duration::from_secs(60);
+    settings.server.ping_interval = Duration::from_secs(600);
     settings.drain.spread = Duration::ZERO;
     settings.apps = [APP, OTHER].map(|app| AppSettings { client_events: true, ..AppSettings::new(app.id, app.key, app.secret) }).to_vec();
     change(&mut settings);

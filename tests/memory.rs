@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Broker, Frame, Ws, member, until, wire};
+use crate::support::{Broker, Frame, Ws, member, server_with, until, wire};
 
 fn bad_subscribes(ws: &mut Ws, numbers: std::ops::Range<u32>) {
     let count = numbers.len();
@@ -36,6 +36,11 @@ fn fifty_thousand_bad_subscribes_on_one_socket_leave_no_trace() {
     ws.quiet();
 }
 
+/// Nobody is pinged: with thousands of connections on a slow machine nobody reads some of them for minutes.
+fn patient() -> Broker {
+    Broker::with(server_with("ping_interval = \"1h\"", ""))
+}
+
 /// One short life, ended in one of several ways.
 fn live_and_die(broker: &Broker, at: usize) {
     let mut ws = broker.ws();
@@ -61,7 +66,7 @@ fn live_and_die(broker: &Broker, at: usize) {
 
 #[test]
 fn five_thousand_short_lives_leave_no_trace() {
-    let broker = Broker::start();
+    let broker = patient();
     let mut staying: Vec<Ws> = (0..3).map(|_| broker.ws()).collect();
     let round = |numbers: std::ops::Range<usize>| {
         let middle = (numbers.start + numbers.end) / 2;
@@ -92,7 +97,7 @@ fn five_thousand_short_lives_leave_no_trace() {
 #[test]
 fn two_thousand_sockets_at_once_are_served_and_so_are_the_next() {
     rlimit::increase_nofile_limit(10_000).unwrap();
-    let broker = Broker::start();
+    let broker = patient();
     let wave = || {
         let mut sockets: Vec<Ws> = (0..2_000).map(|_| broker.ws()).collect();
         for ws in &mut sockets {
