@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::{
     handlers::{Live, settings},
     handlers_script::{Answer, Call, Gate, Heard, Journal, Scripted, accept},
-    support::{APP, Event, Ws, member, until},
+    support::{APP, Event, WAIT, Ws, member, until},
 };
 
 /// A resource that no other test, and no earlier run, has had.
@@ -358,7 +358,7 @@ fn the_log_says_how_long_ago_the_end_was_noticed_also_when_a_hook_was_at_work() 
     gate.let_through(1);
     told(&live, &order, &["OrderLocked", "OrderUnlocked kicked"]);
     let noticed = entries(&live, &order)[1].detected_ms_before_commit.unwrap();
-    assert!((400..5_000).contains(&noticed), "{noticed} ms");
+    assert!((400..20_000).contains(&noticed), "{noticed} ms");
 }
 
 #[test]
@@ -522,10 +522,8 @@ fn a_thousand_ends_at_once_are_all_in_the_log() {
         });
     }
     drop(all);
-    let began = Instant::now();
     let ended = || log(&live).into_iter().filter(|event| event.resource.starts_with(&prefix) && event.cause.is_some()).count();
     until("all are released", || ended() == 1_000);
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 /// A directory that is removed at the end.
@@ -559,7 +557,7 @@ fn a_server_that_was_stopped_or_just_dropped_gives_its_data_directory_back_to_th
             let application = Server::new(settings.clone()).build().await.unwrap();
             application.addrs()[0]
         };
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + WAIT;
         while Server::new(settings.clone()).build().await.is_err() {
             assert!(Instant::now() < deadline, "the directory stays locked");
             tokio::time::sleep(Duration::from_millis(20)).await;

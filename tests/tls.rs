@@ -302,7 +302,7 @@ fn a_handshake_that_never_ends_is_ended_and_holds_no_place() {
     until("they are there", || broker.sockets() >= before + 50);
     assert!(visit(&certs, broker.address(), &[]).contains("HTTP/1.1 200"), "others are served");
     until("they are gone", || broker.sockets() <= before);
-    assert!((4..12).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert!((4..25).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     let mut end = [0];
     assert!(matches!(silent[0].read(&mut end), Ok(0) | Err(_)));
 }
@@ -335,7 +335,8 @@ fn a_reader_that_stops_is_cut_off_below_tls_as_well() {
     assert!(dropped, "it was not closed as a slow consumer");
     let began = Instant::now();
     until("its socket is gone", || broker.sockets() < sockets);
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    // By default it would be twenty seconds.
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     client.kill().unwrap();
     client.wait().unwrap();
 }
