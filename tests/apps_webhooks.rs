@@ -65,7 +65,6 @@ fn endpoints_start_move_and_stop_while_the_broker_runs() {
         until("there is no endpoint", || {
             broker.http().get("/webhooks", &[]).json()["webhooks"].as_array().unwrap().iter().all(|one| one["configured"] == false)
         });
-        let silent = told(&second).len();
         ws.subscribe("b");
         ws.unsubscribe("b");
         tenants.ok(&["update", APP.id, "--set", &webhooks(&first, "")]);
@@ -74,7 +73,8 @@ fn endpoints_start_move_and_stop_while_the_broker_runs() {
             ws.unsubscribe("c");
             told(&first).iter().any(|line| line == "channel_vacated c")
         });
-        assert_eq!(told(&second).len(), silent);
+        let strange = |line: &String| line.ends_with(" b") || line.ends_with(" c");
+        assert!(!told(&second).iter().any(strange), "{:?}", told(&second));
         assert!(told(&first).len() > before);
         // Somebody who came while nobody listened, and leaves now.
         ws.unsubscribe("presence-early");
@@ -87,7 +87,7 @@ fn endpoints_start_move_and_stop_while_the_broker_runs() {
 #[test]
 fn two_brokers_deliver_what_happens_on_either_once() {
     let mut tenants = Tenants::postgres();
-    tenants.more = "[webhooks]\ndelay = \"2s\"\n".to_owned();
+    tenants.more = "[webhooks]\ndelay = \"5s\"\n".to_owned();
     let [one, two] = [0, 1].map(|node| tenants.launch(node).start());
     let receiver = Receiver::start();
     tenants.create(&[&webhooks(&receiver, "")]);

@@ -171,7 +171,7 @@ fn hears_of_news_while_it_runs(reader: &Reader) {
     let began = Instant::now();
     world.unlock(1, &taken);
     until("the end, too", || world.is_done());
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     world.check();
 }
 
@@ -186,7 +186,7 @@ fn is_killed_again_and_again_and_nothing_is_done_twice_or_not_at_all(reader: &Re
     // Two more at once; what the killed ones had claimed is free when their leases are over.
     let both = [reader.start(&world), reader.start(&world)];
     world.live_a_little(13);
-    let deadline = Instant::now() + Duration::from_secs(40);
+    let deadline = Instant::now() + Duration::from_secs(80);
     while !world.is_done() {
         assert!(Instant::now() < deadline, "it does not come to its end: {:?}", world.orders());
         std::thread::sleep(Duration::from_millis(50));

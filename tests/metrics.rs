@@ -242,7 +242,7 @@ fn a_database_that_is_away_does_not_take_the_metrics_with_it() {
     let proxy = Proxy::to(postgres::Postgres::shared().address());
     let database = postgres::Postgres::shared();
     let name = runtime().block_on(database.create_database());
-    let config = format!("[store]\nheartbeat_interval = \"500ms\"\nlease = \"3s\"\n{}", watched("", HOLDS));
+    let config = format!("[store]\nheartbeat_interval = \"500ms\"\nlease = \"6s\"\n{}", watched("", HOLDS));
     let broker = Launch::config(config).env("DATABASE_URL", &database.url_through(proxy.address(), &name)).start();
     let before = sampled(&broker);
     assert_eq!((before.value("holdline_locks_available", &[]), before.value("holdline_log_head", &[("shard", "3")])), (1.0, 0.0));
@@ -251,7 +251,8 @@ fn a_database_that_is_away_does_not_take_the_metrics_with_it() {
     let scrape = || {
         let began = Instant::now();
         let now = Scrape::of(&broker);
-        assert!(began.elapsed() < Duration::from_secs(2), "a scrape took {:?}", began.elapsed());
+        // Whoever waited for the database would wait for all of it.
+        assert!(began.elapsed() < Duration::from_secs(8), "a scrape took {:?}", began.elapsed());
         now
     };
     until("the lease is in doubt", || scrape().value("holdline_lease_in_doubt", &[]) == 1.0);

@@ -294,7 +294,7 @@ fn unavailable(seen: &Seen<'_>) {
     seen.ask_all(&broker, APP);
 
     let full = Broker::with(server_with("max_connections = 1\nmax_outbox_memory = \"1MiB\"\noutbox_size = \"1MiB\"", ""));
-    let mut stuck: Ws = full.ws();
+    let mut stuck = Ws::open_narrow(full.address());
     stuck.subscribe("flood");
     let mut http = full.http();
     let flood = json!({ "name": "e", "channel": "flood", "data": "x".repeat(10_000) });

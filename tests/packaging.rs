@@ -230,7 +230,7 @@ fn the_container_starts_is_healthy_and_stops_as_its_image_says() {
     let (health, signal) = (exec(health).join(" "), one(runtime, "STOPSIGNAL").trim_start_matches("SIG"));
     let inside = format!(
         "id -u; {health} && exit 9; {start} & broker=$!; trap 'kill -9 $broker' EXIT; n=0
-         until {health}; do n=$((n+1)); [ $n -lt 150 ] || exit 8; kill -0 $broker || exit 7; sleep 0.1; done
+         until {health}; do n=$((n+1)); [ $n -lt 600 ] || exit 8; kill -0 $broker || exit 7; sleep 0.1; done
          echo x > /elsewhere && exit 6
          stat -c '%a %U' {}; holdline doctor --json; kill -{signal} $broker; wait $broker; echo ended with $?; trap '' EXIT",
         one(runtime, "VOLUME")

@@ -7,7 +7,9 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{APP, Broker, Launch, Receiver, Reply, Ws, hmac_hex, one_app, postgres::fresh_database, stored::wait, until};
+use crate::support::{
+    APP, Broker, Launch, Receiver, Reply, Ws, hmac_hex, one_app, postgres::fresh_database, run_to_end, stored::wait, until,
+};
 
 const APP_KEYS: &str = "client_events = true\n[apps.limits]\nclient_events_per_second = 1000\n";
 
@@ -63,18 +65,17 @@ fn whatever_an_endpoint_does_it_gets_all_in_order_when_it_is_back_and_delays_no_
     for (receiver, reply) in failing.iter().zip(replies) {
         receiver.does(move |_| reply);
     }
-    let keys = format!("{EVENTS}\ntimeout = \"400ms\"");
+    // Behind the one that hangs, twelve times three would take more than a minute.
+    let keys = format!("{EVENTS}\ntimeout = \"2s\"");
     let mut endpoints: Vec<(&Receiver, &str)> = failing.iter().map(|receiver| (receiver, keys.as_str())).collect();
     endpoints.extend([(&refused, keys.as_str()), (&healthy, keys.as_str())]);
     let broker = launch(place.path(), "sqlite", &endpoints).start();
     let channels = ["private-a", "private-b", "private-c"];
     let mut ws = sender(&broker, &channels);
-    let began = Instant::now();
     for number in 0..12 {
         channels.iter().for_each(|channel| send(&mut ws, channel, number));
     }
-    until("the healthy one has everything", || channels.iter().all(|channel| taken(&healthy, channel).len() == 12));
-    assert!(began.elapsed() < Duration::from_secs(3), "beside all that hangs: {:?}", began.elapsed());
+    until("the healthy one has everything, beside all that hangs", || channels.iter().all(|channel| taken(&healthy, channel).len() == 12));
     for (receiver, reply) in failing.iter().zip(replies) {
         until(&format!("it is tried again: {reply:?}"), || receiver.got().len() > 8);
         assert!(receiver.events().is_empty() && receiver.got().iter().all(|request| request.head.starts_with("POST /hooks ")));
@@ -84,7 +85,7 @@ fn whatever_an_endpoint_does_it_gets_all_in_order_when_it_is_back_and_delays_no_
     let numbers: Vec<usize> = (0..12).collect();
     for receiver in failing.iter().chain([&refused]) {
         let all = || channels.iter().all(|channel| taken(receiver, channel).len() >= 12);
-        within(Duration::from_secs(40), "all has arrived", all);
+        within(Duration::from_secs(80), "all has arrived", all);
         for channel in channels {
             assert_eq!(taken(receiver, channel), numbers, "{channel}");
         }
@@ -106,9 +107,11 @@ fn an_event_that_alone_is_refused_holds_up_its_channel_and_nobody_else() {
     for receiver in [&strict, &patient] {
         receiver.does(|body| Reply::Status(if body.contains(r#""data":"113""#) { 500 } else { 200 }));
     }
-    let short = format!("{EVENTS}\norder_for = \"3s\"");
+    const ORDER_FOR: Duration = Duration::from_secs(5);
+    let short = format!("{EVENTS}\norder_for = \"5s\"");
     let broker = launch(place.path(), "sqlite", &[(&strict, EVENTS), (&patient, &short)]).start();
     let mut ws = sender(&broker, &["private-bad", "private-good"]);
+    let began = Instant::now();
     for number in 112..116 {
         send(&mut ws, "private-bad", number);
     }
@@ -117,7 +120,9 @@ fn an_event_that_alone_is_refused_holds_up_its_channel_and_nobody_else() {
     }
     let numbers: Vec<usize> = (0..50).collect();
     until("others pass", || taken(&strict, "private-good") == numbers && taken(&patient, "private-good") == numbers);
-    assert_eq!((taken(&strict, "private-bad"), taken(&patient, "private-bad")), (vec![112], vec![112]));
+    assert_eq!(taken(&strict, "private-bad"), [112]);
+    let passed = taken(&patient, "private-bad");
+    assert!(passed == [112] || began.elapsed() >= ORDER_FOR, "{passed:?} after {:?}", began.elapsed());
     until("order_for is over", || taken(&patient, "private-bad") == [112, 114, 115]);
     send(&mut ws, "private-bad", 116);
     until("nothing waits for it any more", || taken(&patient, "private-bad") == [112, 114, 115, 116]);
@@ -151,6 +156,15 @@ fn ids(receiver: &Receiver) -> Vec<(String, Value)> {
     receiver.got().iter().map(|request| (id(request), request.json()["events"].clone())).collect()
 }
 
+/// How many webhooks the log has.
+fn recorded(place: &Path, store: &str) -> usize {
+    let data_dir = place.display().to_string();
+    let env = [("HOLDLINE_STORE__DATA_DIR", data_dir.as_str()), ("HOLDLINE_STORE__URL", store)];
+    let ended = run_to_end(place, &["events", "list", "--json", "--app", APP.id], &env);
+    assert_eq!(ended.code, 0, "{}", ended.said());
+    ended.stdout.lines().filter(|line| line.contains("\"webhook\"")).count()
+}
+
 fn what_is_owed_survives_a_kill(store: &str) {
     let place = tempfile::tempdir().unwrap();
     let receiver = Receiver::start();
@@ -164,8 +178,8 @@ fn what_is_owed_survives_a_kill(store: &str) {
         send(&mut ws, "private-b", number);
     }
     until("they are owed", || receiver.got().len() > 4);
-    // What a broker has answered with a frame to others, it has recorded soon after: see the feed's tests. Here all of it has been.
-    std::thread::sleep(Duration::from_millis(500));
+    // What a broker has answered with a frame to others, it has recorded soon after: see the feed's tests.
+    until("all of it is in the log", || recorded(place.path(), store) == 39);
     broker.signal("KILL");
     drop((ws, broker));
     let tried = ids(&receiver);
@@ -224,7 +238,7 @@ fn of_two_nodes_one_delivers_and_the_other_when_it_is_killed() {
         numbers.dedup();
         numbers == (0..40).collect::<Vec<_>>()
     };
-    within(Duration::from_secs(40), "the other one takes over", all);
+    within(Duration::from_secs(80), "the other one takes over", all);
     drop(second);
 }
 
@@ -254,7 +268,7 @@ fn a_request_has_several_events_in_the_order_of_the_log_and_what_is_signed_is_wh
         send(&mut ws, channel, number);
     }
     let with_poison = || whole.got()[before..].iter().filter(|request| request.body.contains(r#""data":"99""#)).count();
-    within(Duration::from_secs(40), "the others pass", || taken(&whole, "private-a").ends_with(&[20, 21]) && with_poison() > 3);
+    within(Duration::from_secs(80), "the others pass", || taken(&whole, "private-a").ends_with(&[20, 21]) && with_poison() > 3);
     assert!(!taken(&whole, "private-b").contains(&22), "what follows it for its channel waits");
     whole.answer(200);
     until("then that arrives, too", || taken(&whole, "private-b").ends_with(&[99, 22]));

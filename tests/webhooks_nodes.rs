@@ -1,8 +1,6 @@
 //! Webhooks over several nodes, stops and kills: the store knows who is where, so nothing is told twice and nobody is forgotten.
 
-use std::time::Duration;
-
-use crate::support::{Broker, Feed, Ws, member, until};
+use crate::support::{Broker, Feed, WAIT, Ws, member, until};
 
 fn both(broker: &Broker) -> Ws {
     let mut ws = broker.ws();
@@ -44,14 +42,14 @@ fn a_channel_on_two_nodes_is_occupied_by_the_first_and_vacated_by_the_last() {
 #[test]
 fn whoever_is_there_when_a_broker_stops_is_told_gone_by_the_next_start() {
     for feed in [Feed::sqlite(), Feed::postgres()] {
-        let feed = Feed { delay: "3s", ..feed };
+        let feed = Feed { delay: "6s", ..feed };
         let mut broker = feed.start();
         let mut sockets: Vec<Ws> = (0..20).map(|_| broker.ws()).collect();
         for (at, ws) in sockets.iter_mut().enumerate() {
             ws.join("presence-room", &member(&at.to_string(), None));
         }
         broker.signal("TERM");
-        assert!(broker.exited(Duration::from_secs(20)).success());
+        assert!(broker.exited(WAIT).success());
         drop((sockets, broker));
         assert!(!feed.log().contains(&"channel_vacated presence-room".to_owned()), "nobody knew yet whether they come back");
         let _broker = feed.start();
@@ -64,7 +62,7 @@ fn whoever_is_there_when_a_broker_stops_is_told_gone_by_the_next_start() {
 
 #[test]
 fn after_a_kill_those_who_come_back_in_time_were_never_gone_and_the_others_are_told_once() {
-    let feed = Feed { delay: "4s", ..Feed::sqlite() };
+    let feed = Feed { delay: "10s", ..Feed::sqlite() };
     let broker = feed.start();
     let ws = both(&broker);
     feed.lines(3);

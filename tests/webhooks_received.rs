@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Feed, Receiver, Ws, member, until};
+use crate::support::{Feed, Receiver, WAIT, Ws, member, until};
 
 /// What of these lines is about a channel. Only that is in order: an endpoint gets the events of several channels at once.
 fn about<'a>(received: &'a [String], channel: &str) -> Vec<&'a str> {
@@ -126,8 +126,9 @@ fn without_a_store_that_lasts_a_stop_tells_of_everybody_before_it_ends() {
         }
         let began = Instant::now();
         broker.signal("TERM");
-        assert!(broker.exited(Duration::from_secs(20)).success());
-        assert!(began.elapsed() < Duration::from_secs(10), "it ends when all is told: {:?}", began.elapsed());
+        // The delay is a minute, and a stop may take half of one.
+        assert!(broker.exited(WAIT).success());
+        assert!(began.elapsed() < Duration::from_secs(20), "it ends when all is told: {:?}", began.elapsed());
         let received = feed.received();
         let count = |name: &str| received.iter().filter(|line| line.starts_with(name)).count();
         assert_eq!((count("member_added"), count("member_removed"), received.len()), (20, 20, 44), "{store}: {received:#?}");
@@ -146,7 +147,7 @@ fn a_stop_with_a_store_that_lasts_leaves_owed_what_the_next_start_tells() {
     until_received(&feed, 21);
     feed.receiver.answer(503);
     broker.signal("TERM");
-    assert!(broker.exited(Duration::from_secs(20)).success());
+    assert!(broker.exited(WAIT).success());
     drop((sockets, broker));
     assert_eq!(feed.received().len(), 21);
     feed.receiver.answer(200);
