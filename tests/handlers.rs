@@ -31,6 +31,7 @@ pub(crate) fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
     settings.drain.grace = Duration::from_secs(25);
     settings.server.hook_timeout = Duration::from_secs(60);
     settings.server.ping_interval = Duration::from_secs(600);
+    settings.store.acquire_timeout = Duration::from_secs(10);
     settings.drain.spread = Duration::ZERO;
     settings.apps = [APP, OTHER].map(|app| AppSettings { client_events: true, ..AppSettings::new(app.id, app.key, app.secret) }).to_vec();
     change(&mut settings);
