@@ -59,7 +59,7 @@ pub(crate) use measured::{MeasuredStore, StoreStats};
 pub use migrate::{Migrated, Migrations};
 pub use occupancy::{Sighting, Sightings};
 pub use ops::{Answer, Certainty, CommitOp, Denied, Ending, Granted, Holder, InvalidOp, NewEvent, NewHold, ReleaseOp, StoreLimits};
-pub(crate) use postgres::Diagnosis;
+pub(crate) use postgres::{Diagnosis, LISTENER_PATIENCE, Pooled};
 pub use postgres::{PostgresOptions, PostgresStore};
 pub use rows::{Cursor, EventRow, HoldDigest, HolderRow, LockQuery, LockRow, Naming, NewNode, NodeRow, NodeView, Swept};
 pub use sqlite::SqliteStore;

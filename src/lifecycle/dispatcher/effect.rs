@@ -10,7 +10,7 @@ use crate::lifecycle::{
     guarded,
     hook::HookFailure,
     listener::{Delivered, ErasedListener, ErasedTransactional, Retry, is_outage},
-    store::{Ack, Claim, PostgresStore, Shard, Step},
+    store::{Ack, Claim, LISTENER_PATIENCE, Pooled, PostgresStore, Shard, Step},
 };
 
 /// How long a transaction that failed may take to end; a statement that hangs keeps it from that.
@@ -77,13 +77,13 @@ pub(super) async fn apply(
     limit: Duration,
     budget: Duration,
 ) -> Applied {
-    let mut connection = match pool.acquire().await {
+    let mut connection = match Pooled::of(pool, LISTENER_PATIENCE).await {
         Ok(connection) => connection,
         Err(error) => return Applied::Refused(error.into()),
     };
     let (applied, session) = in_transaction(&mut connection, listener, entries, seal, (limit, budget)).await;
     if session == Session::Doubtful {
-        connection.close_on_drop();
+        connection.throw_away();
     }
     applied
 }
@@ -103,7 +103,7 @@ async fn in_transaction(
     (limit, budget): (Duration, Duration),
 ) -> (Applied, Session) {
     let begun = Instant::now();
-    let mut transaction = match Connection::begin(connection).await {
+    let mut transaction = match answered(Connection::begin(connection)).await {
         Ok(transaction) => transaction,
         Err(error) => return (Applied::Refused(error.into()), Session::Doubtful),
     };
@@ -126,12 +126,12 @@ async fn in_transaction(
     let sealed = match seal {
         Seal::Acknowledge(claim) => {
             let ack = Ack { claim, upto: last.event.position };
-            PostgresStore::acknowledge_within(&mut transaction, ack).await.map(|step| step == Step::Done)
+            answered(PostgresStore::acknowledge_within(&mut transaction, ack)).await.map(|step| step == Step::Done)
         }
-        Seal::Unpark { name, shard, position } => PostgresStore::unpark_within(&mut transaction, name, shard, position).await,
+        Seal::Unpark { name, shard, position } => answered(PostgresStore::unpark_within(&mut transaction, name, shard, position)).await,
     };
     match sealed {
-        Ok(true) => match transaction.commit().await {
+        Ok(true) => match answered(transaction.commit()).await {
             Ok(()) => (Applied::Upto(count), Session::Usable),
             Err(error) => (Applied::Refused(error.into()), Session::Doubtful),
         },
@@ -143,11 +143,31 @@ async fn in_transaction(
     }
 }
 
+/// What the database says to a statement of ours. It says no by itself before this is over; unless packets go nowhere, and that is an
+/// outage, too.
+pub(super) async fn answered<T, E: From<sqlx::Error>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let silence = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into();
+    timeout(LISTENER_PATIENCE, statement).await.unwrap_or_else(|_elapsed| Err(silence()))
+}
+
 /// Undoes a transaction, unless a statement that hangs keeps it from that; and whether the database is away.
 async fn roll_back(transaction: Transaction<'_, Postgres>) -> (Session, bool) {
     match timeout(ROLL_BACK, transaction.rollback()).await {
         Ok(Ok(())) => (Session::Usable, false),
         Ok(Err(error)) => (Session::Doubtful, is_outage(&error)),
         Err(_elapsed) => (Session::Doubtful, false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_database_that_never_answers_is_away() {
+        let silent = std::future::pending::<Result<(), sqlx::Error>>();
+        assert!(is_outage(&answered(silent).await.unwrap_err()));
+        let sealed = answered(std::future::pending::<Result<Step, crate::lifecycle::store::StoreError>>()).await;
+        assert!(sealed.unwrap_err().is_retryable());
     }
 }

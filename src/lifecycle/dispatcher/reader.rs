@@ -20,13 +20,13 @@ use super::{
     aside::Aside,
     backoff::backoff,
     delivery::{Courier, Overdue, take_place},
-    effect::{Effect, call},
+    effect::{Effect, answered, call},
     raised,
     worker::Worker,
 };
 use crate::lifecycle::{
     listener::{Delivered, ListenerOptions, Retry},
-    store::{Claim, EventKind, ParkReason, Shard},
+    store::{Claim, EventKind, LISTENER_PATIENCE, ParkReason, Pooled, Shard},
 };
 
 /// What workers of one listener share.
@@ -176,10 +176,10 @@ impl Reader {
     async fn try_start(&self) -> Result<Vec<Claim>, Retry> {
         let Reading { node, name, options, effect, .. } = &*self.reading;
         if let Effect::Transactional { listener, pool } = effect {
-            let mut connection = pool.acquire().await?;
-            let mut transaction = Connection::begin(&mut *connection).await?;
+            let mut connection = Pooled::of(pool, LISTENER_PATIENCE).await?;
+            let mut transaction = answered(Connection::begin(&mut *connection)).await?;
             call(node.settings.time_limit, async { listener.erased_prepare(&mut transaction).await }).await?;
-            transaction.commit().await?;
+            answered(transaction.commit()).await?;
         }
         match effect {
             Effect::Endpoint(route) => take_place(&*node.store, &*route.endpoint).await?,

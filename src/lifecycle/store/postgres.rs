@@ -14,6 +14,7 @@ mod nodes;
 mod occupancy;
 mod options;
 mod parked;
+mod pooled;
 mod reads;
 mod rows;
 mod schema;
@@ -27,6 +28,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 pub(crate) use self::diagnosis::Diagnosis;
 pub use self::options::PostgresOptions;
+pub(crate) use self::pooled::Pooled;
 use self::session::{Limits, Slot};
 use super::{
     Ack, Answer, AppRow, AppTable, AppWrite, Bell, Claim, CloseCause, CommitOp, ConsumerRow, Cursor, DeadQuery, Delivery, EventRow, Fence,
@@ -35,8 +37,8 @@ use super::{
     StoreLimits, Swept,
 };
 
-/// How long a listener's statement may take, and how long it may wait for a connection.
-const LISTENER_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a listener's statement may take, ours around it too, and how long it may wait for a connection.
+pub(crate) const LISTENER_PATIENCE: Duration = Duration::from_secs(30);
 /// Connections of a single kind of work: heartbeat, housekeeping, following, ringing, recording.
 const SLOTS: u32 = 5;
 
@@ -69,13 +71,13 @@ macro_rules! read {
     };
     ($self:ident.$pool:ident, $connection:ident => $call:expr) => {
         Box::pin(async move {
-            let mut held = $self.$pool.acquire().await?;
+            let mut pooled = Pooled::of(&$self.$pool, $self.call_timeout).await?;
             let answer = {
-                let $connection: &mut sqlx::PgConnection = &mut held;
+                let $connection: &mut sqlx::PgConnection = &mut pooled;
                 tokio::time::timeout($self.call_timeout, $call).await
             };
             answer.unwrap_or_else(|_elapsed| {
-                drop(held.detach());
+                pooled.throw_away();
                 Err(StoreError::TimedOut($self.call_timeout))
             })
         })
