@@ -214,7 +214,7 @@ pub(crate) fn beliefs(entries: &[Entry]) -> Vec<Belief> {
             }
             What::Locked { channel, resource, fence: Some(fence), principal, outcome } => {
                 let (resource, principal, outcome) = (resource.clone(), principal.clone(), outcome.clone());
-                let taken_back = teller.answered.take().is_some_and(|(answered, taken_back)| answered == *channel && taken_back);
+                let taken_back = teller.answered.as_ref().is_some_and(|(answered, taken_back)| answered == channel && *taken_back);
                 let (broker, socket_id, until) = (teller.broker, teller.socket_id.clone(), taken_back.then_some(at));
                 let belief = Belief { client, broker, socket_id, resource, principal, outcome, fence: *fence, from: at, until };
                 found.push((belief, channel.clone()));
@@ -234,7 +234,7 @@ struct Teller {
     socket_id: String,
     /// Channels whose subscription is not answered, in order, and whether it was taken back meanwhile.
     asked: Vec<(String, bool)>,
-    /// The one that was answered last, and whether it was taken back before its lock was named.
+    /// The one that was answered last, and whether it was taken back since.
     answered: Option<(String, bool)>,
 }
 
