@@ -149,7 +149,7 @@ fn a_broker_beside_it_answers() {
         Run { config: run.config.replacen("port = ", &format!("port = {} #", free_port()), 1), directory: tempfile::tempdir().unwrap() };
     second.doctor().says("data", "fail", &["locked by", &pid, "would not start"]);
     broker.signal("TERM");
-    broker.exited(Duration::from_secs(60));
+    broker.exited(Duration::from_secs(25));
     run.doctor().says("port", "ok", &["is free"]).says("data", "ok", &["nobody has it"]);
 }
 

@@ -207,7 +207,7 @@ fn a_key_is_remembered_over_a_stop_and_over_a_kill() {
         accepted(&send(&mut broker.http(), "/events", &key, &event("news", &key)));
         ws.expect_data("e", "news", &key);
         broker.signal(signal);
-        broker.exited(Duration::from_secs(60));
+        broker.exited(Duration::from_secs(25));
         drop(broker);
         broker = at(place.path(), "sqlite").start();
         let mut ws = listener(&broker, "news");
@@ -324,7 +324,7 @@ fn what_a_dead_broker_had_claimed_is_published_by_the_next_attempt() {
     until("the claim is written", || proxy.sprung() == 2);
     here.quiet();
     doomed.signal("KILL");
-    doomed.exited(Duration::from_secs(60));
+    doomed.exited(Duration::from_secs(25));
     let answer = send(&mut other.http(), "/events", "doomed-key", &event("news", "1"));
     assert_eq!(answer.refused(409), "A request with this Idempotency-Key is at work, try again");
     assert_eq!(answer.header("retry-after"), Some("1"));
@@ -359,7 +359,7 @@ fn an_answer_that_the_database_does_not_take_is_written_later_or_published_again
     accepted(&send(&mut broker.http(), "/events", "k2", &event("news", "2")));
     ws.expect_data("e", "news", "2");
     broker.signal("KILL");
-    broker.exited(Duration::from_secs(60));
+    broker.exited(Duration::from_secs(25));
     wait(postgres::run(&url, "ALTER TABLE holdline.idempotency DISABLE TRIGGER refuse".to_owned()));
     // Its successor has its name: what it had claimed is free at once.
     let broker = at(place.path(), &url).start();
@@ -390,7 +390,7 @@ fn a_stop_in_the_midst_of_a_publish_loses_no_answer() {
     let (_, answer) = insist(&mut other.http(), "k", &event("news", "1"));
     replayed(&answer);
     accepted(&http.answer());
-    assert!(leaving.exited(Duration::from_secs(60)).success());
+    assert!(leaving.exited(Duration::from_secs(25)).success());
     there.quiet();
     assert_eq!(count(&other, "taken_over"), 0.0);
 }

@@ -208,7 +208,7 @@ fn spans_reach_a_collector_and_a_publish_belongs_to_its_callers_trace() {
         names().iter().filter(|name| *name == "hook").count() >= 5 && names().iter().any(|name| name == "connection")
     });
     broker.signal("TERM");
-    assert!(broker.exited(Duration::from_secs(60)).success());
+    assert!(broker.exited(Duration::from_secs(25)).success());
     let exports = exports.lock().unwrap().clone();
     let (found, resource) = spans(&exports);
     for export in &exports {
@@ -247,7 +247,7 @@ fn a_collector_that_is_away_disturbs_nobody_and_nothing_is_sampled_at_0() {
     broker.http().publish("news", "e", "1");
     ws.expect_data("e", "news", "1");
     broker.signal("TERM");
-    assert!(broker.exited(Duration::from_secs(60)).success());
+    assert!(broker.exited(Duration::from_secs(25)).success());
     assert!(!broker.log_text().contains("passw0rd"), "{}", broker.log_text());
 
     let (address, exports) = collector();
@@ -255,6 +255,6 @@ fn a_collector_that_is_away_disturbs_nobody_and_nothing_is_sampled_at_0() {
     broker.ws().enter("news");
     broker.http().publish("news", "e", "1");
     broker.signal("TERM");
-    assert!(broker.exited(Duration::from_secs(60)).success());
+    assert!(broker.exited(Duration::from_secs(25)).success());
     assert!(spans(&exports.lock().unwrap()).0.is_empty());
 }

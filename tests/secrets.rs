@@ -286,7 +286,7 @@ fn with_the_embedded_database_nothing_secret_is_written_anywhere() {
         until("the lock is over", || broker.http().signing_as(SHOP).get("/events", &[]).text().contains("OrderUnlocked"));
         commands(&made, &text, &data_dir, &broker);
         broker.signal("TERM");
-        assert!(broker.exited(Duration::from_secs(60)).success());
+        assert!(broker.exited(Duration::from_secs(25)).success());
         assert_log_is_clean(&made, &broker);
         let files = files_in(&data_dir);
         assert!(files.contains("OrderLocked") && files.contains("OrderUnlocked"), "the database is there");
@@ -360,7 +360,10 @@ fn with_postgresql_that_goes_and_comes_and_refuses_nothing_secret_is_written_any
         made.assert_none("the log of a start that was refused", &log);
 
         // The database has two seconds for each answer; on a slow machine it may need more, which stops a start.
-        let broker = eventually("it starts", || launch(&url(STORE_PASSWORD), format).try_start().ok());
+        let broker = eventually("it starts", || {
+            let started = launch(&url(STORE_PASSWORD), format).try_start();
+            started.map_err(|log| made.assert_none("the log of a start that failed", &log)).ok()
+        });
         use_everything(&broker, &mut made);
         until("a delivery has failed", || broker.log_text().contains("Listener unreachable waits"));
         server.stop(Stop::Immediate);

@@ -101,9 +101,11 @@ fn closes_are_spread() -> Result<(), String> {
 
 #[test]
 fn members_who_are_still_there_hear_of_those_who_were_closed_before_them() {
-    // Closes follow each other every 20 ms: somebody may be closed before he is told of the one before him.
-    in_one_of(10, || {
+    // Two closes may follow right upon each other: then somebody is closed before he is told of the one before him.
+    in_one_of(5, || {
         let told = each_is_told_of_those_before();
+        assert!(told.iter().enumerate().all(|(at, heard)| *heard <= at), "more than were closed before: {told:?}");
+        assert!(told.iter().sum::<usize>() >= 10, "hardly anybody: {told:?}");
         if told == [0, 1, 2, 3, 4, 5] { Ok(()) } else { Err(format!("not one by one, and each told to the rest: {told:?}")) }
     });
 }
@@ -194,7 +196,8 @@ fn the_stop_takes_no_longer_than_the_clients_need() {
     let mut ws = broker.ws();
     broker.signal("TERM");
     ws.refused(4200);
-    assert_eq!(broker.exited(Duration::from_secs(15)).code(), Some(0));
+    // The head of a request may take ten seconds, and a stop a minute here.
+    assert_eq!(broker.exited(Duration::from_secs(9)).code(), Some(0));
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub(super) struct Faults {
     pub(super) locks_hang: AtomicBool,
     /// Comparisons of what is held fail.
     pub(super) no_digest: AtomicBool,
+    /// So many reads of single locks fail after the first that comes.
+    pub(super) lock_fails: AtomicUsize,
     /// Calls of `commit` wait until this is false.
     pub(super) commits_hang: AtomicBool,
     /// Calls of `declare_dead` never return.
@@ -50,13 +52,22 @@ pub(super) struct FakeStore {
     pub(super) store: SqliteStore,
     pub(super) faults: Faults,
     pub(super) heartbeats: AtomicUsize,
+    pub(super) digests: AtomicUsize,
+    pub(super) lock_reads: AtomicUsize,
     pub(super) boots: Mutex<Vec<BootId>>,
 }
 
 impl FakeStore {
     pub(super) async fn new() -> Arc<Self> {
         let store = SqliteStore::in_memory(StoreLimits::default()).await.unwrap();
-        Arc::new(Self { store, faults: Faults::default(), heartbeats: AtomicUsize::new(0), boots: Mutex::default() })
+        Arc::new(Self {
+            store,
+            faults: Faults::default(),
+            heartbeats: AtomicUsize::new(0),
+            digests: AtomicUsize::new(0),
+            lock_reads: AtomicUsize::new(0),
+            boots: Mutex::default(),
+        })
     }
 
     fn through<'a, T: 'a>(&'a self, fault: &'a AtomicBool, call: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
@@ -165,7 +176,17 @@ impl LifecycleStore for FakeStore {
     }
 
     fn digest(&self, node: Incarnation) -> StoreFuture<'_, HoldDigest> {
+        self.digests.fetch_add(1, Ordering::SeqCst);
         self.through(&self.faults.no_digest, self.store.digest(node))
+    }
+
+    fn lock(&self, fence: Fence) -> StoreFuture<'_, Option<LockRow>> {
+        let first = self.lock_reads.fetch_add(1, Ordering::SeqCst) == 0;
+        let fails = !first && self.faults.lock_fails.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        if fails {
+            return Box::pin(async { Err(StoreError::Unavailable { source: "the line is cut".into() }) });
+        }
+        self.reached(self.store.lock(fence))
     }
 
     fn read<'a>(&'a self, claim: &'a Claim, limit: u32) -> StoreFuture<'a, Vec<Delivery>> {
@@ -185,7 +206,6 @@ impl LifecycleStore for FakeStore {
         finish_dead(by: Incarnation) -> u64;
         holds_of(node: Incarnation) -> Vec<HeldHold>;
         retain(by: Incarnation, shard: Shard, keep: Duration, limit: u32) -> u64;
-        lock(fence: Fence) -> Option<LockRow>;
         nodes() -> Vec<NodeRow>;
         head() -> Cursor;
         events_after(cursor: &'a Cursor, limit: u32) -> (Vec<EventRow>, Cursor);

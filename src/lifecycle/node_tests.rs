@@ -144,11 +144,35 @@ async fn a_comparison_that_was_cut_short_is_made_up_for() {
     until("heartbeats fail", async || store.heartbeats.load(SeqCst) > counted + 1).await;
     sqlx::query("DELETE FROM hold WHERE hold = ?1").bind(id.0).execute(&mut *store.store.writer_for_tests().await).await.unwrap();
     store.faults.no_heartbeat.store(false, SeqCst);
-    let counted = store.heartbeats.load(SeqCst);
-    until("heartbeats are answered", async || store.heartbeats.load(SeqCst) > counted + 2).await;
+    until("it is cut short", async || store.digests.load(SeqCst) > 0).await;
     assert_eq!(told.lines(), Vec::<String>::new());
     store.faults.no_digest.store(false, SeqCst);
     until("lost", async || told.lines() == ["1 lost order:1 reconciled"]).await;
+}
+
+/// Of several that were taken over unseen the comparison learns of one, and then it is cut short.
+#[tokio::test]
+async fn who_was_found_by_a_comparison_that_was_cut_short_is_told() {
+    let store = FakeStore::new().await;
+    let never = DoorbellSettings { poll: Duration::from_secs(60), quiet: Duration::from_secs(60), ..DoorbellSettings::default() };
+    let (node, told) = start(&store, |settings| {
+        settings.doorbell = never;
+        settings.reconcile_interval = Duration::from_millis(50);
+    })
+    .await;
+    store.faults.no_digest.store(true, SeqCst);
+    store.faults.lock_fails.store(1, SeqCst);
+    let by = node.locks().incarnation().unwrap();
+    for n in 1..=3 {
+        let fence = held(node.locks(), n, &format!("order:{n}"), "7").await;
+        store.store.force_release(by, fence, CloseCause::TakenOver).await.unwrap();
+    }
+    store.faults.no_digest.store(false, SeqCst);
+    until("all are told", async || told.lines().len() >= 3).await;
+    let mut lines = told.lines();
+    lines.sort();
+    assert_eq!(lines, [1, 2, 3].map(|n| format!("{n} lost order:{n} taken_over")));
+    assert_eq!(store.faults.lock_fails.load(SeqCst), 0, "it was cut short");
 }
 
 #[tokio::test]

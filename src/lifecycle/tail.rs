@@ -45,7 +45,7 @@ pub(super) async fn follow(locks: LockManager, mut rings: Rings, mut cursor: Cur
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut blind, true) {
-                        tracing::warn!(error = %error, "The log cannot be followed; until then clients hear nothing of their locks: {error}");
+                        tracing::warn!(error = %error, "The log cannot be followed; until it can, nobody here hears that a lock was lost or is free: {error}");
                     }
                     break;
                 }
@@ -58,16 +58,20 @@ fn take(locks: &LockManager, unclear: &Notify, events: &[EventRow], readers: &[R
     for event in events {
         readers.iter().for_each(|reader| (reader.0)(event));
         if let (EventKind::Unlocked, Some(fence), Some(cause)) = (event.kind, event.fence, event.cause) {
-            let notices = locks.table(|table| {
-                if table.is_awaited(&event.app, &event.resource) {
+            let (notices, awaited) = locks.table(|table| {
+                let awaited = table.is_awaited(&event.app, &event.resource);
+                if awaited {
                     table.is_unclear(&event.app, &event.resource);
-                    unclear.notify_one();
                 }
                 // What a dead node held is this node's only if this one was declared dead: then all of it is over at once, and whoever
                 // held something is closed. The heartbeat learns that, or a lane.
-                if matches!(cause, CloseCause::NodeDeath | CloseCause::Superseded) { Vec::new() } else { table.lock_ended(fence, cause) }
+                let of_dead = matches!(cause, CloseCause::NodeDeath | CloseCause::Superseded);
+                (if of_dead { Vec::new() } else { table.lock_ended(fence, cause) }, awaited)
             });
             locks.tell(notices);
+            if awaited {
+                unclear.notify_one();
+            }
         }
     }
 }

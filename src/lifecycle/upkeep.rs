@@ -122,17 +122,21 @@ async fn compare(locks: &LockManager, node: Incarnation) -> Result<(), StoreErro
             detected_at: Instant::now(),
         });
     }
-    let mut notices = Vec::new();
-    let mut lost = 0;
+    let (mut lost, mut asked) = (0, Ok(()));
     for id in granted.into_iter().filter(|id| !known.contains(id)) {
         let Some(fence) = locks.table(|table| table.fence_of(id)) else { continue };
         // Usually somebody ended it, and the log has not been read that far yet.
-        let cause = match locks.store().lock(fence).await? {
-            Some(lock) if lock.state == LockState::Released => lock.cause,
-            _ => None,
+        let cause = match locks.store().lock(fence).await {
+            Ok(Some(lock)) if lock.state == LockState::Released => lock.cause,
+            Ok(_) => None,
+            Err(error) => {
+                asked = Err(error);
+                break;
+            }
         };
         lost += usize::from(cause.is_none());
-        notices.extend(locks.table(|table| table.lose(id, cause.unwrap_or(CloseCause::Reconciled))));
+        // At once: who is taken out of the table here is told by nobody else.
+        locks.tell(locks.table(|table| table.lose(id, cause.unwrap_or(CloseCause::Reconciled))));
     }
     if lost > 0 {
         tracing::error!(lost, "The store has lost {lost} holds of this node: was it restored, or did it fail over?");
@@ -140,8 +144,7 @@ async fn compare(locks: &LockManager, node: Incarnation) -> Result<(), StoreErro
     if left_over > 0 {
         tracing::debug!(left_over, "Released {left_over} holds that the store has and this node has not");
     }
-    locks.tell(notices);
-    Ok(())
+    asked
 }
 
 /// Deletes entries of the log that are old and that nobody needs, dead letters that nobody cared for, and keys whose time is over.

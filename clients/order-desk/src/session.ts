@@ -46,6 +46,7 @@ export class Session {
 /** The other tabs of this browser: each has a lock on whom it is, which it loses with the tab. */
 class Others {
   #is: string | undefined;
+  #turn = 0;
   #leave = (): void => {};
 
   /** Takes the first whom no other tab is; two that ask at once do so one after the other. */
@@ -64,12 +65,13 @@ class Others {
     if (this.#is === person) return;
     this.#is = person;
     this.#leave();
-    await new Promise<void>((is) => {
-      void navigator.locks.request(lockOf(person), { mode: 'shared' }, () => {
+    const turn = (this.#turn += 1);
+    await new Promise<void>((is, failed) => {
+      const request = navigator.locks.request(lockOf(person), { mode: 'shared' }, () => {
         is();
-        if (this.#is === person) return new Promise<void>((leave) => (this.#leave = leave));
-        return undefined;
+        return this.#turn === turn ? new Promise<void>((leave) => (this.#leave = leave)) : undefined;
       });
+      request.catch(failed);
     });
   }
 }

@@ -69,6 +69,21 @@ pub(super) async fn call(limit: Duration, handle: impl Future<Output = Result<()
     }
 }
 
+/// Lets a listener prepare what it needs, in a transaction.
+pub(super) async fn prepare((listener, pool): (&dyn ErasedTransactional, &PgPool), limit: Duration) -> Result<(), Retry> {
+    let mut connection = Pooled::of(pool, LISTENER_PATIENCE).await?;
+    let prepared: Result<(), Retry> = async {
+        let mut transaction = answered(Connection::begin(&mut *connection)).await?;
+        call(limit, async { listener.erased_prepare(&mut transaction).await }).await?;
+        Ok(answered(transaction.commit()).await?)
+    }
+    .await;
+    if prepared.is_err() {
+        connection.throw_away();
+    }
+    prepared
+}
+
 /// Handles entries in order and commits them with their seal. After `budget` it commits what it has.
 pub(super) async fn apply(
     (listener, pool): (&dyn ErasedTransactional, &PgPool),
@@ -143,9 +158,8 @@ async fn in_transaction(
     }
 }
 
-/// What the database says to a statement of ours. It says no by itself before this is over; unless packets go nowhere, and that is an
-/// outage, too.
-pub(super) async fn answered<T, E: From<sqlx::Error>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+/// What the database says to a statement of ours. Silence is an outage, too: where packets go nowhere nobody else would ever say so.
+async fn answered<T, E: From<sqlx::Error>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let silence = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into();
     timeout(LISTENER_PATIENCE, statement).await.unwrap_or_else(|_elapsed| Err(silence()))
 }

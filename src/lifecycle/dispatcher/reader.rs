@@ -9,7 +9,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sqlx::Connection;
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -20,13 +19,13 @@ use super::{
     aside::Aside,
     backoff::backoff,
     delivery::{Courier, Overdue, take_place},
-    effect::{Effect, answered, call},
+    effect::{self, Effect, call},
     raised,
     worker::Worker,
 };
 use crate::lifecycle::{
     listener::{Delivered, ListenerOptions, Retry},
-    store::{Claim, EventKind, LISTENER_PATIENCE, ParkReason, Pooled, Shard},
+    store::{Claim, EventKind, ParkReason, Shard},
 };
 
 /// What workers of one listener share.
@@ -176,10 +175,7 @@ impl Reader {
     async fn try_start(&self) -> Result<Vec<Claim>, Retry> {
         let Reading { node, name, options, effect, .. } = &*self.reading;
         if let Effect::Transactional { listener, pool } = effect {
-            let mut connection = Pooled::of(pool, LISTENER_PATIENCE).await?;
-            let mut transaction = answered(Connection::begin(&mut *connection)).await?;
-            call(node.settings.time_limit, async { listener.erased_prepare(&mut transaction).await }).await?;
-            answered(transaction.commit()).await?;
+            effect::prepare((listener.as_ref(), pool), node.settings.time_limit).await?;
         }
         match effect {
             Effect::Endpoint(route) => take_place(&*node.store, &*route.endpoint).await?,

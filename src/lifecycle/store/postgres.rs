@@ -63,8 +63,7 @@ pub struct PostgresStore {
     shards: u16,
 }
 
-/// A call on one of the connections for reads. Without an answer in time the connection is thrown away: given back it would be tried
-/// first, without a limit, and keep its place as long as TCP hopes.
+/// A call on one of the connections for reads. Without an answer in time the connection is thrown away.
 macro_rules! read {
     ($self:ident, $connection:ident => $call:expr) => {
         read!($self.reads, $connection => $call)

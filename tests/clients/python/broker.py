@@ -17,6 +17,9 @@ from websockets.sync.client import connect
 
 BINARY = os.environ.get("HOLDLINE_BIN") or str(Path(__file__).parents[3] / "target/debug/holdline")
 
+STOP = 25
+"""Seconds for a stop: fewer than the broker's own limit, which ends one that hangs."""
+
 PATIENCE = 30
 """Seconds in which what must come has come, on a busy machine, too: only a failure ever takes so long."""
 
@@ -74,7 +77,7 @@ class Broker:
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         try:
-            code = self.process.wait(timeout=2 * PATIENCE)
+            code = self.process.wait(timeout=STOP)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise

@@ -24,7 +24,7 @@ export { launch };
 
 /** A page of somebody's own. What goes wrong in it is noted; what it asks of a CDN for pusher-js is answered from here. */
 export async function open(t, browser, url, { user } = {}) {
-  const context = await patient(await browser.newContext());
+  const context = patient(await browser.newContext());
   t.after(() => context.close());
   const page = await context.newPage();
   page.wrong = [];

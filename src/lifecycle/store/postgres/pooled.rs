@@ -47,12 +47,12 @@ impl DerefMut for Pooled {
 
 impl Drop for Pooled {
     fn drop(&mut self) {
-        // Without a runtime the pool is gone, too.
-        if !self.doubtful
-            && let Ok(runtime) = Handle::try_current()
-        {
-            let given_back = self.connection.return_to_pool();
-            let limit = self.limit;
+        if self.doubtful {
+            return;
+        }
+        // Without a runtime there is nobody to try it: it is closed with what gives it back.
+        let (given_back, limit) = (self.connection.return_to_pool(), self.limit);
+        if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move { timeout(limit, given_back).await.ok() });
         }
     }
@@ -81,7 +81,9 @@ mod tests {
 
     impl Drop for Stopped {
         fn drop(&mut self) {
-            self.0.iter().for_each(|pid| kill_process(*pid, Signal::CONT).unwrap());
+            for pid in &self.0 {
+                let _gone_already = kill_process(*pid, Signal::CONT);
+            }
         }
     }
 
