@@ -283,7 +283,7 @@ fn number(socket_id: SocketId) -> u128 {
 pub(super) const LEASE: Duration = Duration::from_secs(3);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A node whose times are a hundredth of the usual ones.
+/// A node in a hurry: what it does by the clock it does many times a second.
 pub(super) async fn start(store: &Arc<FakeStore>, change: impl FnOnce(&mut LockSettings)) -> (Node, Arc<Told>) {
     let mut settings = LockSettings {
         node_name: "node".to_owned(),
